@@ -1,0 +1,45 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "vigie",
+    products: [
+        .executable(name: "vigie", targets: ["vigie"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLinux"),
+        .target(name: "Reactor", dependencies: ["CLinux"]),
+        .target(name: "RESP", dependencies: ["Reactor"]),
+        .target(name: "Configuration"),
+        .target(name: "Observability", dependencies: ["Reactor", "CLinux", logging]),
+        .target(name: "Store", dependencies: ["Reactor", "RESP", "Configuration", "Observability", "CLinux"]),
+        .target(name: "Sentinel", dependencies: ["Reactor", "RESP", "Configuration", "Observability"]),
+        .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability"]),
+        .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux"]),
+        .target(
+            name: "Node",
+            dependencies: ["Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP"]),
+        .executableTarget(
+            name: "vigie",
+            dependencies: ["Node", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
+        .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux"], path: "Tests/Reactor"),
+        .testTarget(name: "RESPTests", dependencies: ["RESP", "Reactor"], path: "Tests/RESP"),
+        .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], path: "Tests/Configuration"),
+        .testTarget(name: "ObservabilityTests", dependencies: ["Observability", "Reactor"], path: "Tests/Observability"),
+        .testTarget(name: "StoreTests", dependencies: ["Store", "Reactor", "RESP"], path: "Tests/Store"),
+        .testTarget(name: "SentinelTests", dependencies: ["Sentinel", "Reactor", "RESP"], path: "Tests/Sentinel"),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor"], path: "Tests/Proxy"),
+        .testTarget(name: "VRRPTests", dependencies: ["VRRP", "Reactor"], path: "Tests/VRRP"),
+        .testTarget(
+            name: "SimulationTests",
+            dependencies: ["Node", "Store", "Sentinel", "Proxy", "VRRP", "Reactor", "RESP"], path: "Tests/Simulation"),
+    ],
+    swiftLanguageModes: [.v6]
+)
