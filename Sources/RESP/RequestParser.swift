@@ -25,10 +25,9 @@ public struct RequestParser: ~Copyable {
     public static let unauthenticatedBulkMax = 16_384
     public static let unauthenticatedArgumentsMax = 10
 
-    /// The arguments of the request found.
-    public private(set) var arguments: UnsafeMutablePointer<Argument>
+    private let area: ArgumentArea
+    /// How many arguments the request found has.
     public private(set) var count = 0
-    private var capacity: Int
     private var consumed = 0
     /// Fewer readable bytes than this cannot complete the request.
     private var needed = 0
@@ -46,15 +45,13 @@ public struct RequestParser: ~Copyable {
     /// Free bytes in front of a directly received argument, for the owner's header.
     public static let headroom = 16
 
-    public init() {
-        capacity = 16
-        arguments = .allocate(capacity: 16)
-    }
+    /// - Parameter area: where the arguments are put; shared by all parsers of a loop, since a request is dealt with at once.
+    public init(area: ArgumentArea) { self.area = area }
 
-    deinit {
-        arguments.deallocate()
-        releasePending()
-    }
+    deinit { releasePending() }
+
+    /// The arguments of the request found.
+    @inline(__always) public var arguments: UnsafeMutablePointer<Argument> { area.base }
 
     private func releasePending() {
         for argument in pending?.owned ?? [] { free(argument.block) }
@@ -86,7 +83,7 @@ public struct RequestParser: ~Copyable {
             consumed = p
             return .request
         }
-        if total > capacity { growArguments(total) }
+        area.reserve(total)
         var index = 0
         while index < total {
             if p >= available { return wait(available + 6 * (total - index)) }
@@ -147,12 +144,6 @@ public struct RequestParser: ~Copyable {
         return .incomplete
     }
 
-    private mutating func growArguments(_ total: Int) {
-        arguments.deallocate()
-        capacity = total
-        arguments = .allocate(capacity: total)
-    }
-
     // MARK: long bulk strings
 
     private mutating func startDirect(_ input: InputBuffer, total: Int, read: Int, payloadAt offset: Int, size: Int) {
@@ -205,7 +196,7 @@ public struct RequestParser: ~Copyable {
             input.consume(p + size + 2)
         }
         count = pending!.total
-        if count > capacity { growArguments(count) }
+        area.reserve(count)
         for (i, argument) in pending!.owned.enumerated() {
             let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
             arguments[i] = Argument(base: payload, count: argument.count)
@@ -283,7 +274,7 @@ public struct RequestParser: ~Copyable {
             var owned: [(block: UnsafeMutableRawPointer, count: Int)] = []
             for word in words { owned.append(word.withUnsafeBytes { RequestParser.copy(Argument($0)) }) }
             pending = Pending(total: words.count, owned: owned)
-            if words.count > capacity { growArguments(words.count) }
+            area.reserve(words.count)
             for (i, argument) in owned.enumerated() {
                 let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
                 arguments[i] = Argument(base: payload, count: argument.count)
