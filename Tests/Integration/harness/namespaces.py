@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 
@@ -38,6 +39,14 @@ class Network:
             _run("ip", "-n", namespace, "address", "add", address, "dev", "eth0")
         _run("ip", "-n", namespace, "link", "set", "eth0", "up")
         return namespace
+
+    @staticmethod
+    def sweep():
+        """Removes the namespaces of runs that were killed before they could."""
+        for line in _run("ip", "netns", "list").stdout.splitlines():
+            owner = re.match(r"vt(\d+)-\d+-", line)
+            if owner and not os.path.exists(f"/proc/{owner[1]}"):
+                _run("ip", "netns", "delete", line.split()[0], check=False)
 
     def namespace(self, name):
         return self.hosts[name][0]
