@@ -4,7 +4,7 @@
         ours, real = vigie_store(), redis_server(maxmemory="10mb")
         assert ours.client().set("key", "value")
 
-Options are redis-server's own, with `_` for `-`. On failure the last lines of every process's log are in the report.
+Options are redis-server's own, with `_` for `-`. VIGIE_STAND_IN=peers starts the real programs in our place. On failure the last lines of every process's log are in the report.
 """
 
 import os
@@ -13,7 +13,7 @@ import shutil
 import pytest
 
 import harness
-from harness import HAProxy, Network, Processes, Sentinel, Store, vigie_binary
+from harness import HAProxy, Network, Processes, Sentinel, Store, vigie_binary, vigie_role
 from harness.servers import options_as_arguments
 
 
@@ -71,7 +71,7 @@ def redis_server(processes, tmp_path):
 @pytest.fixture
 def vigie_store(processes, tmp_path):
     """Starts `vigie store`."""
-    return _store_factory(processes, tmp_path, lambda: [vigie_binary(), "store"], "vigie-store")
+    return _store_factory(processes, tmp_path, lambda: vigie_role("store"), "vigie-store")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def redis_sentinel(processes, tmp_path):
 @pytest.fixture
 def vigie_sentinel(processes, tmp_path):
     """Starts `vigie sentinel` on a configuration text."""
-    return _sentinel_factory(processes, tmp_path, lambda: [vigie_binary(), "sentinel"], "vigie-sentinel")
+    return _sentinel_factory(processes, tmp_path, lambda: vigie_role("sentinel"), "vigie-sentinel")
 
 
 def _proxy_factory(processes, tmp_path, program, kind):
@@ -128,7 +128,7 @@ def haproxy(processes, tmp_path):
 @pytest.fixture
 def vigie_proxy(processes, tmp_path):
     """Starts `vigie proxy` on a configuration text."""
-    return _proxy_factory(processes, tmp_path, lambda: [vigie_binary(), "proxy"], "vigie-proxy")
+    return _proxy_factory(processes, tmp_path, lambda: vigie_role("proxy"), "vigie-proxy")
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """The store beside Debian's redis-server: the same commands, and the bytes of every reply (tables in replies/).
 
-VIGIE_REPLIES=redis puts a second redis-server in our place: what fails then is wrong with the tables.
+With VIGIE_STAND_IN=peers a second redis-server is in our place: what fails then is wrong with the tables.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
-from harness import Processes, Store, free_port, vigie_binary
+from harness import Processes, Store, free_port, vigie_role
 from harness.cases import compare, read_cases
 
 TABLES = sorted((Path(__file__).parent / "replies").glob("*.txt"))
@@ -20,9 +19,7 @@ def pair(tmp_path_factory):
     """Our server and the real one, started once; a server that died is started again for the next case."""
     directory = tmp_path_factory.mktemp("replies")
     processes = Processes(directory)
-    programs = {"real": ["redis-server"], "ours": [vigie_binary(), "store"]}
-    if os.environ.get("VIGIE_REPLIES") == "redis":
-        programs["ours"] = ["redis-server"]
+    programs = {"real": ["redis-server"], "ours": vigie_role("store")}
     running = {}
 
     def start(which):
