@@ -1,8 +1,8 @@
 import Reactor
 
 /// What `redis.conf` and CONFIG SET decide, with Redis's defaults.
-final class StoreConfiguration {
-    var port: UInt16 = 6379
+public final class StoreConfiguration {
+    public var port: UInt16 = 6379
     var bind: [String] = ["*", "-::*"]
     var hasExplicitBind = false
     var unixSocket: String?
@@ -54,5 +54,5 @@ final class StoreConfiguration {
     /// Bytes, bytes and seconds for normal, replica and pubsub clients; 0 for none.
     var outputLimits: [(hard: Int, soft: Int, seconds: Int)] = [(0, 0, 0), (256 << 20, 64 << 20, 60), (32 << 20, 8 << 20, 60)]
 
-    init() {}
+    public init() {}
 }
