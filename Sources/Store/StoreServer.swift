@@ -49,6 +49,8 @@ final class StoreServer: ListenerHandler {
     /// Changes to the data set since the last snapshot.
     var dirty: Int64 = 0
     var commandsProcessed: UInt64 = 0
+    /// Where `warmUp` leaves what it read, so that the reads are not optimised away.
+    var warmUpSum: UInt64 = 0
     var statistics = StoreStatistics()
     let startedAt: Int64
     let runID: String
