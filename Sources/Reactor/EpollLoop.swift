@@ -1,0 +1,629 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// The loop over the kernel: edge-triggered epoll, signalfd, pidfd, eventfd.
+///
+/// Each descriptor is registered once, for reading and writing, and never modified. An event carries the descriptor and
+/// the registration number that it had when it was added; a late event for a descriptor that has been reused is dropped.
+public final class EpollLoop: Loop {
+    private let epoll: Int32
+    private let events: UnsafeMutablePointer<epoll_event>
+    private static let eventsMax = 1024
+
+    private struct Slot {
+        var registration: UInt32 = 0
+        var source: EventSource?
+    }
+    private var slots: [Slot] = []
+    private var lastRegistration: UInt32 = 0
+
+    private var signalSource: SignalSource?
+    private var workers: BackgroundWorkers?
+
+    /// - Throws: `SystemError` when the kernel refuses an epoll instance.
+    public override init() {
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        precondition(epoll >= 0, "epoll_create1 failed with errno \(errno)")
+        events = .allocate(capacity: EpollLoop.eventsMax)
+        super.init()
+        signal(SIGPIPE, SIG_IGN)
+        readClocks()
+    }
+
+    deinit {
+        events.deallocate()
+        Glibc.close(epoll)
+    }
+
+    // MARK: registration
+
+    func register(_ source: EventSource, descriptor: Int32, events mask: Readiness) throws(SystemError) {
+        let index = Int(descriptor)
+        while slots.count <= index { slots.append(Slot()) }
+        lastRegistration &+= 1
+        slots[index] = Slot(registration: lastRegistration, source: source)
+        source.registration = lastRegistration
+        var event = epoll_event()
+        event.events = mask.union(.edgeTriggered).rawValue
+        event.data.u64 = UInt64(lastRegistration) << 32 | UInt64(UInt32(bitPattern: descriptor))
+        guard epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0 else {
+            slots[index] = Slot()
+            throw SystemError("epoll_ctl add of descriptor \(descriptor)")
+        }
+    }
+
+    /// Takes the source off the table; closing the descriptor takes it out of epoll.
+    func unregister(_ source: EventSource, descriptor: Int32) {
+        guard descriptor >= 0, Int(descriptor) < slots.count, slots[Int(descriptor)].source === source else { return }
+        slots[Int(descriptor)] = Slot()
+    }
+
+    public override func forget(_ source: EventSource) {
+        if let connection = source as? Connection { unregister(connection, descriptor: connection.descriptor) }
+    }
+
+    // MARK: waiting
+
+    public override func updateClock() {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        clock.pointee.monotonic = Instant(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
+    }
+
+    private func readClocks() {
+        updateClock()
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        clock.pointee.wallMicroseconds = Int64(time.tv_sec) &* 1_000_000 &+ Int64(time.tv_nsec / 1000)
+        clock.pointee.wallMilliseconds = clock.pointee.wallMicroseconds / 1000
+    }
+
+    public override func poll(until deadline: Instant) {
+        let count: Int32
+        if deadline == .distantFuture {
+            count = epoll_pwait2(epoll, events, Int32(EpollLoop.eventsMax), nil, nil)
+        } else {
+            var wait = timespec()
+            if deadline > .zero {
+                updateClock()
+                let left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
+                wait.tv_sec = Int(left / 1_000_000_000)
+                wait.tv_nsec = Int(left % 1_000_000_000)
+            }
+            count = epoll_pwait2(epoll, events, Int32(EpollLoop.eventsMax), &wait, nil)
+        }
+        readClocks()
+        guard count > 0 else { return }
+        for index in 0..<Int(count) {
+            let event = events[index]
+            let descriptor = Int(UInt32(truncatingIfNeeded: event.data.u64))
+            let registration = UInt32(truncatingIfNeeded: event.data.u64 >> 32)
+            guard descriptor < slots.count, slots[descriptor].registration == registration,
+                let source = slots[descriptor].source
+            else {
+                statistics.lateEventsDropped += 1
+                continue
+            }
+            measure(source.label) { source.ready(Readiness(rawValue: event.events)) }
+        }
+    }
+
+    // MARK: stream sockets
+
+    public override func listen(on address: SocketAddress, options: ListenOptions, handler: any ListenerHandler) throws(SystemError) -> Listener {
+        let raw = try RawAddress(address)
+        let descriptor = socket(Int32(raw.storage.ss_family), openFlags, 0)
+        guard descriptor >= 0 else { throw SystemError("socket for \(address)") }
+        var bound = false
+        defer { if !bound { Glibc.close(descriptor) } }
+        if case .unix(let path) = address { unlink(path) } else { setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1) }
+        if case .ipv6 = address { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+        if options.reusePort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
+        if options.freeBind { setOption(descriptor, Int32(IPPROTO_IP), IP_FREEBIND, 1) }
+        if let size = options.sendBufferSize { setOption(descriptor, SOL_SOCKET, SO_SNDBUF, size) }
+        guard raw.withSockaddr({ Glibc.bind(descriptor, $0, $1) }) == 0 else { throw SystemError("bind \(address)") }
+        if case .unix(let path) = address {
+            if let mode = options.unixMode { chmod(path, mode) }
+            if options.unixUser != nil || options.unixGroup != nil {
+                guard chown(path, options.unixUser ?? .max, options.unixGroup ?? .max) == 0 else { throw SystemError("chown \(path)") }
+            }
+        }
+        guard Glibc.listen(descriptor, options.backlog) == 0 else { throw SystemError("listen \(address)") }
+        let listener = SocketListener(loop: self, descriptor: descriptor, address: address, handler: handler)
+        listener.address = localAddress(of: descriptor) ?? address
+        if case .unix = address { listener.address = address }
+        try register(listener, descriptor: descriptor, events: .readable)
+        bound = true
+        return listener
+    }
+
+    public override func connect(to address: SocketAddress, from local: SocketAddress?, timeout: Duration, handler: any ConnectionHandler) -> Connection {
+        let family: Int32 = switch address {
+        case .ipv4: AF_INET
+        case .ipv6: AF_INET6
+        case .unix: AF_UNIX
+        }
+        let transport = SocketTransport(descriptor: socket(family, openFlags, 0))
+        let connection = Connection(
+            loop: self, transport: transport, phase: .connecting, local: local ?? .anyIPv4(port: 0), peer: address)
+        connection.handler = handler
+        if let problem = start(connection, transport: transport, from: local) {
+            deferWork(label: "connect") { connection.close(.connectFailed(problem)) }
+            return connection
+        }
+        connection.connectTimer = schedule(after: timeout, label: "connect time-out") { connection.close(.connectTimedOut) }
+        return connection
+    }
+
+    /// - Returns: the errno of what went wrong at once, nil while the attempt is under way.
+    private func start(_ connection: Connection, transport: SocketTransport, from local: SocketAddress?) -> Int32? {
+        let descriptor = transport.descriptor
+        guard descriptor >= 0 else { return errno }
+        do throws(SystemError) {
+            if let local {
+                setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+                guard try RawAddress(local).withSockaddr({ Glibc.bind(descriptor, $0, $1) }) == 0 else { return errno }
+            }
+            let result = try RawAddress(connection.peer).withSockaddr { Glibc.connect(descriptor, $0, $1) }
+            if result != 0, errno != EINPROGRESS { return errno }
+            try register(connection, descriptor: descriptor, events: [.readable, .writable, .peerEnded])
+            return nil
+        } catch {
+            return error.code
+        }
+    }
+
+    public override func completeOutgoing(_ connection: Connection) {
+        if let local = localAddress(of: connection.descriptor) { connection.local = local }
+    }
+
+    fileprivate func accept(from listener: SocketListener) {
+        for _ in 0..<SocketListener.batch {
+            var raw = RawAddress()
+            let descriptor = raw.withMutableSockaddr { accept4(listener.descriptor, $0, $1, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)) }
+            if descriptor < 0 {
+                switch errno {
+                case EAGAIN: return
+                case EINTR, ECONNABORTED, EPROTO: continue
+                default:
+                    // Out of descriptors or memory: the edge is spent, so look again by the clock until it is better.
+                    statistics.acceptsFailed += 1
+                    schedule(after: .milliseconds(50), label: "accept again") { [weak listener, weak self] in
+                        if let listener, listener.descriptor >= 0 { self?.accept(from: listener) }
+                    }
+                    return
+                }
+            }
+            statistics.connectionsAccepted += 1
+            var peer = raw.socketAddress ?? listener.address
+            if case .unix = peer { peer = listener.address }
+            var local = listener.address
+            if case .unix = local {} else { local = localAddress(of: descriptor) ?? local }
+            let connection = Connection(
+                loop: self, transport: SocketTransport(descriptor: descriptor), phase: .open, local: local, peer: peer)
+            do throws(SystemError) {
+                try register(connection, descriptor: descriptor, events: [.readable, .writable, .peerEnded])
+            } catch {
+                connection.close()
+                continue
+            }
+            listener.handler.listener(listener, accepted: connection)
+            if connection.handler == nil { connection.close() }
+        }
+        // More may wait, and no new edge will tell.
+        deferWork(label: listener.label) { [weak listener, weak self] in
+            if let listener, listener.descriptor >= 0 { self?.accept(from: listener) }
+        }
+        hasUnfinishedWork = true
+    }
+
+    private var openFlags: Int32 { Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue) }
+
+    private func localAddress(of descriptor: Int32) -> SocketAddress? {
+        var raw = RawAddress()
+        guard raw.withMutableSockaddr({ getsockname(descriptor, $0, $1) }) == 0 else { return nil }
+        return raw.socketAddress
+    }
+
+    // MARK: datagrams
+
+    public override func openDatagram(domain: Int32, type: Int32, protocol: Int32, onReceive: @escaping (UnsafeRawBufferPointer, RawAddress) -> Void) throws(SystemError) -> DatagramSocket {
+        let descriptor = socket(domain, type | Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), `protocol`)
+        guard descriptor >= 0 else { throw SystemError("socket(domain \(domain), type \(type), protocol \(`protocol`))") }
+        let datagram = KernelDatagramSocket(loop: self, descriptor: descriptor, onReceive: onReceive)
+        do throws(SystemError) {
+            try register(datagram, descriptor: descriptor, events: .readable)
+        } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        return datagram
+    }
+
+    // MARK: signals and children
+
+    public override func onSignal(_ signal: Int32, _ body: @escaping () -> Void) {
+        if signalSource == nil {
+            let source = SignalSource()
+            do throws(SystemError) {
+                try register(source, descriptor: source.descriptor, events: .readable)
+            } catch {
+                preconditionFailure("\(error)")
+            }
+            signalSource = source
+        }
+        signalSource!.add(signal, body)
+    }
+
+    @discardableResult
+    public override func spawn(_ arguments: [String], environment: [String]?, output: Int32?, user: (uid: UInt32, gid: UInt32)?, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
+        // Everything the child touches is made before the fork: it must not allocate between fork and exec.
+        let program = arguments[0]
+        var argv = arguments.map { strdup($0) } + [nil]
+        var envp = (environment ?? currentEnvironment()).map { strdup($0) } + [nil]
+        defer {
+            for p in argv { free(p) }
+            for p in envp { free(p) }
+        }
+        let null = open("/dev/null", O_RDWR | O_CLOEXEC)
+        defer { Glibc.close(null) }
+        var emptyMask = sigset_t()
+        sigemptyset(&emptyMask)
+        let out = output ?? null
+        let pid = argv.withUnsafeMutableBufferPointer { argv in
+            envp.withUnsafeMutableBufferPointer { envp in
+                let pid = vigie_fork()
+                if pid == 0 {
+                    setpgid(0, 0)
+                    signal(SIGPIPE, SIG_DFL)
+                    sigprocmask(SIG_SETMASK, &emptyMask, nil)
+                    dup2(null, 0)
+                    dup2(out, 1)
+                    dup2(out, 2)
+                    if let user {
+                        if setgroups(0, nil) != 0 || setgid(user.gid) != 0 || setuid(user.uid) != 0 { _exit(126) }
+                    }
+                    execve(argv[0]!, argv.baseAddress!, envp.baseAddress!)
+                    _exit(127)
+                }
+                return pid
+            }
+        }
+        guard pid > 0 else { throw SystemError("fork for \(program)") }
+        try watch(pid, onExit)
+        return pid
+    }
+
+    public override func sendSignal(_ signal: Int32, toChild child: Int32) {
+        // The group exists once the child has run its first instructions; until then only the child itself is reached.
+        if kill(-child, signal) != 0 { kill(child, signal) }
+    }
+
+    @discardableResult
+    public override func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
+        let pid = vigie_fork()
+        if pid == 0 { _exit(body()) }
+        guard pid > 0 else { throw SystemError("fork") }
+        try watch(pid, onExit)
+        return pid
+    }
+
+    private func watch(_ pid: Int32, _ onExit: @escaping (ChildStatus) -> Void) throws(SystemError) {
+        let descriptor = pidfd_open(pid, 0)
+        guard descriptor >= 0 else { throw SystemError("pidfd_open of child \(pid)") }
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        let watch = ChildWatch(loop: self, descriptor: descriptor, pid: pid, onExit: onExit)
+        try register(watch, descriptor: descriptor, events: .readable)
+    }
+
+    private func currentEnvironment() -> [String] {
+        var result: [String] = []
+        var cursor = environ
+        while let entry = cursor.pointee {
+            result.append(String(cString: entry))
+            cursor += 1
+        }
+        return result
+    }
+
+    // MARK: helper threads
+
+    public override func runInBackground(_ work: @escaping @Sendable () -> Void, completion: @escaping () -> Void) {
+        if workers == nil {
+            let made = BackgroundWorkers()
+            do throws(SystemError) {
+                try register(made, descriptor: made.descriptor, events: .readable)
+            } catch {
+                preconditionFailure("\(error)")
+            }
+            workers = made
+        }
+        workers!.submit(work, completion)
+    }
+}
+
+func setOption(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
+    var value = value
+    setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+}
+
+/// A listening socket of the kernel.
+final class SocketListener: Listener {
+    /// Connections accepted before the others have their turn.
+    static let batch = 256
+    private(set) var descriptor: Int32
+    private weak var loop: EpollLoop?
+
+    init(loop: EpollLoop, descriptor: Int32, address: SocketAddress, handler: any ListenerHandler) {
+        self.loop = loop
+        self.descriptor = descriptor
+        super.init(address: address, handler: handler)
+    }
+
+    override func ready(_ events: Readiness) { loop?.accept(from: self) }
+
+    override func close() {
+        guard descriptor >= 0 else { return }
+        loop?.unregister(self, descriptor: descriptor)
+        Glibc.close(descriptor)
+        descriptor = -1
+        if case .unix(let path) = address { unlink(path) }
+    }
+}
+
+/// A plain stream socket.
+final class SocketTransport: Transport {
+    private(set) var descriptor: Int32
+
+    init(descriptor: Int32) { self.descriptor = descriptor }
+
+    func receive(into destination: UnsafeMutableRawPointer, count: Int) -> Int {
+        let result = recv(descriptor, destination, count, 0)
+        return result >= 0 ? result : -Int(errno)
+    }
+
+    func send(_ vectors: UnsafeMutablePointer<iovec>, count: Int) -> Int {
+        let result: Int
+        if count == 1 {
+            result = Glibc.send(descriptor, vectors[0].iov_base, vectors[0].iov_len, Int32(MSG_NOSIGNAL))
+        } else {
+            var message = msghdr()
+            message.msg_iov = vectors
+            message.msg_iovlen = count
+            result = sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
+        }
+        return result >= 0 ? result : -Int(errno)
+    }
+
+    func connectResult() -> Int32 {
+        var problem: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &problem, &length) == 0 ? problem : errno
+    }
+
+    func shutdownSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    func close(reset: Bool) {
+        guard descriptor >= 0 else { return }
+        if reset {
+            var value = linger(l_onoff: 1, l_linger: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
+        }
+        Glibc.close(descriptor)
+        descriptor = -1
+    }
+
+    func setNoDelay(_ on: Bool) { setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, on ? 1 : 0) }
+
+    func setKeepAlive(idleSeconds: Int) {
+        setOption(descriptor, SOL_SOCKET, SO_KEEPALIVE, idleSeconds > 0 ? 1 : 0)
+        guard idleSeconds > 0 else { return }
+        let tcp = Int32(IPPROTO_TCP)
+        setOption(descriptor, tcp, TCP_KEEPIDLE, Int32(clamping: idleSeconds))
+        setOption(descriptor, tcp, TCP_KEEPINTVL, Int32(clamping: max(1, idleSeconds / 3)))
+        setOption(descriptor, tcp, TCP_KEEPCNT, 3)
+    }
+}
+
+/// A datagram socket of the kernel.
+final class KernelDatagramSocket: DatagramSocket {
+    private var fd: Int32
+    private weak var loop: EpollLoop?
+    private static let datagramMax = 65_536
+    private static let batch = 64
+
+    init(loop: EpollLoop, descriptor: Int32, onReceive: @escaping (UnsafeRawBufferPointer, RawAddress) -> Void) {
+        self.loop = loop
+        fd = descriptor
+        super.init(onReceive: onReceive)
+    }
+
+    override var descriptor: Int32 { fd }
+
+    override func ready(_ events: Readiness) {
+        guard let loop else { return }
+        for _ in 0..<KernelDatagramSocket.batch {
+            guard fd >= 0 else { return }
+            var raw = RawAddress()
+            let count = raw.withMutableSockaddr { recvfrom(fd, loop.receiveArea, KernelDatagramSocket.datagramMax, 0, $0, $1) }
+            if count < 0 {
+                // A pending error (ENOBUFS on netlink, ECONNREFUSED on UDP) is reported once and is not the end.
+                if errno == EAGAIN { return }
+                continue
+            }
+            onReceive(UnsafeRawBufferPointer(start: loop.receiveArea, count: count), raw)
+        }
+        loop.deferWork { [weak self] in self?.ready(.readable) }
+        loop.hasUnfinishedWork = true
+    }
+
+    override func bind(_ address: RawAddress) throws(SystemError) {
+        guard address.withSockaddr({ Glibc.bind(fd, $0, $1) }) == 0 else {
+            throw SystemError("bind \(address.socketAddress.map { "\($0)" } ?? "datagram socket")")
+        }
+    }
+
+    override func connect(_ address: RawAddress) throws(SystemError) {
+        guard address.withSockaddr({ Glibc.connect(fd, $0, $1) }) == 0 else {
+            throw SystemError("connect \(address.socketAddress.map { "\($0)" } ?? "datagram socket")")
+        }
+    }
+
+    @discardableResult
+    override func send(_ bytes: UnsafeRawBufferPointer, to address: RawAddress?) -> Int32 {
+        let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT)
+        let result = if let address {
+            address.withSockaddr { sendto(fd, bytes.baseAddress, bytes.count, flags, $0, $1) }
+        } else {
+            Glibc.send(fd, bytes.baseAddress, bytes.count, flags)
+        }
+        return result >= 0 ? 0 : errno
+    }
+
+    override func setOption<T>(_ level: Int32, _ name: Int32, _ value: T) throws(SystemError) {
+        let result = withUnsafeBytes(of: value) { setsockopt(fd, level, name, $0.baseAddress, socklen_t($0.count)) }
+        guard result == 0 else { throw SystemError("setsockopt(level \(level), option \(name))") }
+    }
+
+    override func close() {
+        guard fd >= 0 else { return }
+        loop?.unregister(self, descriptor: fd)
+        Glibc.close(fd)
+        fd = -1
+    }
+}
+
+/// The process's signals, by signalfd(2).
+final class SignalSource: EventSource {
+    private(set) var descriptor: Int32
+    private var mask = sigset_t()
+    private var bodies: [Int32: [() -> Void]] = [:]
+
+    override init() {
+        sigemptyset(&mask)
+        descriptor = signalfd(-1, &mask, Int32(SFD_NONBLOCK | SFD_CLOEXEC))
+    }
+
+    func add(_ signal: Int32, _ body: @escaping () -> Void) {
+        sigaddset(&mask, signal)
+        pthread_sigmask(SIG_BLOCK, &mask, nil)
+        _ = signalfd(descriptor, &mask, 0)
+        bodies[signal, default: []].append(body)
+    }
+
+    override var label: StaticString { "signal" }
+
+    override func ready(_ events: Readiness) {
+        var info = signalfd_siginfo()
+        while read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) == MemoryLayout<signalfd_siginfo>.size {
+            for body in bodies[Int32(info.ssi_signo)] ?? [] { body() }
+        }
+    }
+}
+
+/// One child process, by pidfd_open(2).
+final class ChildWatch: EventSource {
+    private weak var loop: EpollLoop?
+    private let descriptor: Int32
+    private let pid: Int32
+    private let onExit: (ChildStatus) -> Void
+
+    init(loop: EpollLoop, descriptor: Int32, pid: Int32, onExit: @escaping (ChildStatus) -> Void) {
+        self.loop = loop
+        self.descriptor = descriptor
+        self.pid = pid
+        self.onExit = onExit
+    }
+
+    override var label: StaticString { "child" }
+
+    override func ready(_ events: Readiness) {
+        var status: Int32 = 0
+        guard waitpid(pid, &status, WNOHANG) == pid else { return }
+        loop?.unregister(self, descriptor: descriptor)
+        Glibc.close(descriptor)
+        // wait(2): the low seven bits are the signal, the second byte the exit status.
+        onExit(status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .signalled(status & 0x7f))
+    }
+}
+
+/// Threads for what blocks; they wake the loop by an eventfd(2).
+final class BackgroundWorkers: EventSource {
+    /// What the threads share with the loop. Sendable because every field is behind the mutex or immutable.
+    private final class Shared: @unchecked Sendable {
+        struct State {
+            var waiting: [(id: UInt64, work: @Sendable () -> Void)] = []
+            var finished: [UInt64] = []
+        }
+        let state = Mutex(State())
+        let wake: Int32
+        var available = sem_t()
+
+        init(wake: Int32) {
+            self.wake = wake
+            sem_init(&available, 0, 0)
+        }
+
+        func work() {
+            while true {
+                guard sem_wait(&available) == 0 else { continue }
+                guard let job = state.withLock({ $0.waiting.isEmpty ? nil : $0.waiting.removeFirst() }) else { continue }
+                job.work()
+                state.withLock { $0.finished.append(job.id) }
+                var one: UInt64 = 1
+                write(wake, &one, 8)
+            }
+        }
+    }
+
+    private static let threads = 2
+    private let shared: Shared
+    private var completions: [UInt64: () -> Void] = [:]
+    private var nextID: UInt64 = 0
+
+    var descriptor: Int32 { shared.wake }
+
+    override init() {
+        shared = Shared(wake: eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC)))
+        super.init()
+        for _ in 0..<BackgroundWorkers.threads { startThread() }
+    }
+
+    private func startThread() {
+        // The threads take no signals: those belong to the loop's signalfd.
+        var all = sigset_t()
+        var before = sigset_t()
+        sigfillset(&all)
+        pthread_sigmask(SIG_SETMASK, &all, &before)
+        var thread = pthread_t()
+        let context = Unmanaged.passRetained(shared).toOpaque()
+        let failure = pthread_create(&thread, nil, { context in
+            Unmanaged<Shared>.fromOpaque(context!).takeRetainedValue().work()
+            return nil
+        }, context)
+        pthread_sigmask(SIG_SETMASK, &before, nil)
+        precondition(failure == 0, "pthread_create failed with errno \(failure)")
+        pthread_detach(thread)
+    }
+
+    func submit(_ work: @escaping @Sendable () -> Void, _ completion: @escaping () -> Void) {
+        nextID += 1
+        let id = nextID
+        completions[id] = completion
+        shared.state.withLock { $0.waiting.append((id, work)) }
+        sem_post(&shared.available)
+    }
+
+    override var label: StaticString { "background completion" }
+
+    override func ready(_ events: Readiness) {
+        var count: UInt64 = 0
+        _ = read(descriptor, &count, 8)
+        let finished = shared.state.withLock { state in
+            defer { state.finished.removeAll() }
+            return state.finished
+        }
+        for id in finished { completions.removeValue(forKey: id)?() }
+    }
+}

@@ -1,0 +1,303 @@
+import Glibc
+
+/// How a listener binds.
+public struct ListenOptions: Sendable {
+    /// Connections the kernel holds for us before they are accepted.
+    public var backlog: Int32 = 511
+    /// Binds to an address that this host does not have (yet) (IP_FREEBIND).
+    public var freeBind = false
+    public var reusePort = false
+    /// Permission bits of a Unix socket's file.
+    public var unixMode: UInt32?
+    /// Owner of a Unix socket's file.
+    public var unixUser: UInt32?
+    public var unixGroup: UInt32?
+    /// SO_SNDBUF of accepted connections; nil leaves it to the kernel.
+    public var sendBufferSize: Int32?
+    public init() {}
+}
+
+/// Told of each accepted connection. Set the connection's `handler` there; without one it is closed.
+public protocol ListenerHandler: AnyObject {
+    func listener(_ listener: Listener, accepted connection: Connection)
+}
+
+/// How a child process ended.
+public enum ChildStatus: Equatable, Sendable {
+    case exited(Int32)
+    case signalled(Int32)
+}
+
+/// One thread's event loop: connections, timers, deferred work, signals and children, behind one interface.
+///
+/// There are two: `EpollLoop` over the kernel and `SimulatedLoop` over a virtual clock and network. A role is handed a
+/// `Loop` and cannot tell which one it is.
+///
+/// An iteration is: wait for events, handle them, fire timers, run deferred work, call `beforeFlush` hooks, send what
+/// the connections have queued.
+open class Loop {
+    /// The shared area that bytes are received into before they are known to be needed longer.
+    static let receiveAreaSize = 65_536
+    let receiveArea = UnsafeMutableRawPointer.allocate(byteCount: Loop.receiveAreaSize, alignment: 64)
+    let blockPool = BlockPool()
+
+    /// The loop's moment, read once an iteration and after each wait.
+    @frozen public struct Clock {
+        public var monotonic: Instant = .zero
+        /// Milliseconds since 1970.
+        public var wallMilliseconds: Int64 = 0
+        /// Microseconds since 1970.
+        public var wallMicroseconds: Int64 = 0
+    }
+    /// The clock's memory, for hot paths that read it without going through the class.
+    public let clock: UnsafeMutablePointer<Clock>
+
+    public internal(set) var statistics = LoopStatistics()
+    /// A callback that takes longer is reported.
+    public var slowCallbackThreshold: Duration = .milliseconds(100)
+    public var onSlowCallback: ((_ label: StaticString, _ took: Duration) -> Void)?
+
+    private var timers = TimerHeap()
+    private var deferred: [(label: StaticString, body: () -> Void)] = []
+    private var flushHooks: [(label: StaticString, body: () -> Void)] = []
+    var pendingFlushes: [Connection] = []
+    var pendingReads: [Connection] = []
+    var hasUnfinishedWork = false
+    private var isStopping = false
+
+    public init() {
+        clock = .allocate(capacity: 1)
+        clock.initialize(to: Clock())
+    }
+
+    deinit {
+        receiveArea.deallocate()
+        clock.deallocate()
+    }
+
+    public final var now: Instant { clock.pointee.monotonic }
+    /// Milliseconds since 1970, read once an iteration.
+    public final var wallMilliseconds: Int64 { clock.pointee.wallMilliseconds }
+
+    // MARK: timers and deferred work
+
+    /// Calls `body` once at `deadline` or right after, never before.
+    @discardableResult
+    public final func schedule(at deadline: Instant, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
+        timers.insert(at: deadline, interval: nil, label: label, body)
+    }
+
+    /// Calls `body` once, `delay` from now.
+    @discardableResult
+    public final func schedule(after delay: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
+        timers.insert(at: now + delay, interval: nil, label: label, body)
+    }
+
+    /// Calls `body` every `interval`, the first time one interval from now. The rhythm does not drift; what was missed
+    /// while the loop was busy is skipped.
+    @discardableResult
+    public final func scheduleRepeating(every interval: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
+        precondition(interval > .zero)
+        return timers.insert(at: now + interval, interval: interval, label: label, body)
+    }
+
+    /// - Returns: whether the timer was still to fire.
+    @discardableResult
+    public final func cancel(_ timer: TimerID) -> Bool { timers.cancel(timer) }
+
+    public final var liveTimers: Int { timers.count }
+    /// When the next timer is due.
+    public final var nextTimer: Instant? { timers.next }
+
+    /// Calls `body` in this iteration, after the events, before anything is sent.
+    public final func deferWork(label: StaticString = "deferred work", _ body: @escaping () -> Void) {
+        deferred.append((label, body))
+    }
+
+    /// Calls `body` in every iteration just before output is sent: what must happen before a reply leaves.
+    public final func beforeFlush(label: StaticString, _ body: @escaping () -> Void) {
+        flushHooks.append((label, body))
+    }
+
+    // MARK: what the two loops do differently
+
+    /// - Throws: `SystemError` naming the address.
+    open func listen(on address: SocketAddress, options: ListenOptions = .init(), handler: any ListenerHandler) throws(SystemError) -> Listener {
+        fatalError("\(type(of: self)) must implement listen")
+    }
+
+    /// Starts connecting. The outcome comes as `connectionOpened` or `connectionClosed`, never from within this call.
+    /// What is appended to the output meanwhile is sent once connected.
+    open func connect(to address: SocketAddress, from local: SocketAddress? = nil, timeout: Duration, handler: any ConnectionHandler) -> Connection {
+        fatalError("\(type(of: self)) must implement connect")
+    }
+
+    /// Opens a datagram, raw, packet or netlink socket.
+    /// - Throws: `SystemError`; EPERM where privileges are missing.
+    open func openDatagram(domain: Int32, type: Int32, protocol: Int32, onReceive: @escaping (UnsafeRawBufferPointer, RawAddress) -> Void) throws(SystemError) -> DatagramSocket {
+        fatalError("\(Swift.type(of: self)) must implement openDatagram")
+    }
+
+    /// Calls `body` for each arrival of the signal, in the loop.
+    open func onSignal(_ signal: Int32, _ body: @escaping () -> Void) {
+        fatalError("\(type(of: self)) must implement onSignal")
+    }
+
+    /// Starts a program. The child gets an empty signal mask, its own process group, /dev/null as input, and `output` (or
+    /// /dev/null) as output. `onExit` is called once.
+    /// - Throws: `SystemError` naming the program.
+    @discardableResult
+    open func spawn(_ arguments: [String], environment: [String]? = nil, output: Int32? = nil, user: (uid: UInt32, gid: UInt32)? = nil, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
+        fatalError("\(type(of: self)) must implement spawn")
+    }
+
+    /// Sends a signal to a program that `spawn` started, and to what that started in its process group.
+    open func sendSignal(_ signal: Int32, toChild child: Int32) {
+        fatalError("\(type(of: self)) must implement sendSignal")
+    }
+
+    /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child.
+    /// - Returns: the child's process id.
+    @discardableResult
+    open func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
+        fatalError("\(type(of: self)) must implement fork")
+    }
+
+    /// Runs what blocks on a helper thread, then `completion` in the loop.
+    open func runInBackground(_ work: @escaping @Sendable () -> Void, completion: @escaping () -> Void) {
+        fatalError("\(type(of: self)) must implement runInBackground")
+    }
+
+    /// Reads the clock, waits at most until `deadline`, and hands events to their sources.
+    open func poll(until deadline: Instant) {
+        fatalError("\(type(of: self)) must implement poll")
+    }
+
+    /// Reads the monotonic clock into `clock`; `poll` reads the other one too.
+    open func updateClock() {
+        fatalError("\(type(of: self)) must implement updateClock")
+    }
+
+    /// Lets go of a connection's registration.
+    open func forget(_ source: EventSource) {}
+    /// An outgoing connection is up: its addresses can be read.
+    open func completeOutgoing(_ connection: Connection) {}
+
+    // MARK: the iteration
+
+    /// Runs until `stop()`.
+    public final func run() {
+        isStopping = false
+        while !isStopping { iterate(until: .distantFuture) }
+    }
+
+    /// Ends `run()` after the current iteration, in which output is still sent.
+    public final func stop() { isStopping = true }
+
+    /// One iteration, waiting for events at most until `limit`.
+    public final func iterate(until limit: Instant) {
+        let hasWork = !deferred.isEmpty || !pendingReads.isEmpty || !pendingFlushes.isEmpty || hasUnfinishedWork
+        hasUnfinishedWork = false
+        poll(until: hasWork ? .zero : min(limit, timers.next ?? .distantFuture))
+        let start = now
+        statistics.iterations += 1
+        drainPendingReads()
+        fireTimers()
+        runDeferred()
+        for hook in flushHooks { measure(hook.label, hook.body) }
+        flushPending()
+        runDeferred()
+        updateClock()
+        statistics.busy += now - start
+    }
+
+    private func fireTimers() {
+        let due = now
+        while let (label, body) = timers.popDue(at: due) { measure(label, body) }
+    }
+
+    /// Runs what was deferred, and what that defers, to a bound: endless chains have to wait for the next iteration.
+    private func runDeferred() {
+        for _ in 0..<16 where !deferred.isEmpty {
+            let batch = deferred
+            deferred.removeAll(keepingCapacity: true)
+            for work in batch { measure(work.label, work.body) }
+        }
+    }
+
+    private func drainPendingReads() {
+        guard !pendingReads.isEmpty else { return }
+        let batch = pendingReads
+        pendingReads.removeAll(keepingCapacity: true)
+        for connection in batch { measure(connection.label) { connection.readPending() } }
+    }
+
+    private func flushPending() {
+        guard !pendingFlushes.isEmpty else { return }
+        swap(&pendingFlushes, &flushing)
+        for connection in flushing { connection.flush() }
+        flushing.removeAll(keepingCapacity: true)
+    }
+    private var flushing: [Connection] = []
+
+    /// Runs a callback and remembers the longest.
+    @inline(__always)
+    final func measure(_ label: StaticString, _ body: () -> Void) {
+        let before = clock.pointee.monotonic
+        body()
+        updateClock()
+        let took = clock.pointee.monotonic.nanoseconds &- before.nanoseconds
+        if took > longestNanoseconds {
+            longestNanoseconds = took
+            statistics.longestCallback = .nanoseconds(Int64(took))
+            statistics.longestCallbackLabel = label
+        }
+        if took > 1_000_000 { reportIfSlow(label, .nanoseconds(Int64(took))) }
+    }
+    private var longestNanoseconds: UInt64 = 0
+
+    @inline(never)
+    private func reportIfSlow(_ label: StaticString, _ took: Duration) {
+        if took > slowCallbackThreshold { onSlowCallback?(label, took) }
+    }
+
+    /// Forgets the longest callback (CONFIG RESETSTAT).
+    public final func resetLongestCallback() {
+        longestNanoseconds = 0
+        statistics.longestCallback = .zero
+        statistics.longestCallbackLabel = "none"
+    }
+}
+
+/// A bound socket that accepts connections.
+public class Listener: EventSource {
+    /// Where it listens; with port 0 asked for, the port that it got.
+    public internal(set) var address: SocketAddress
+    override var label: StaticString { "listener" }
+    unowned let handler: any ListenerHandler
+
+    init(address: SocketAddress, handler: any ListenerHandler) {
+        self.address = address
+        self.handler = handler
+    }
+
+    /// Stops accepting and lets go of the address.
+    public func close() {}
+}
+
+/// A datagram, raw, packet or netlink socket.
+public class DatagramSocket: EventSource {
+    let onReceive: (UnsafeRawBufferPointer, RawAddress) -> Void
+
+    init(onReceive: @escaping (UnsafeRawBufferPointer, RawAddress) -> Void) { self.onReceive = onReceive }
+
+    public var descriptor: Int32 { -1 }
+    public func bind(_ address: RawAddress) throws(SystemError) {}
+    public func connect(_ address: RawAddress) throws(SystemError) {}
+    /// Sends one datagram without waiting.
+    /// - Returns: 0, or the errno (EAGAIN: no room, the datagram is dropped).
+    @discardableResult
+    public func send(_ bytes: UnsafeRawBufferPointer, to address: RawAddress? = nil) -> Int32 { 0 }
+    public func setOption<T>(_ level: Int32, _ name: Int32, _ value: T) throws(SystemError) {}
+    public func close() {}
+}

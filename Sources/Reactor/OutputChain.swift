@@ -1,0 +1,236 @@
+import CLinux
+import Glibc
+
+/// Bytes waiting to be sent on a connection: a chain of blocks, appended at the tail, sent from the head.
+///
+/// Promise: what has been appended never moves and is never copied again; an empty chain holds no block.
+/// Blocks of `OutputChain.blockSize` come from the loop's pool; a longer single append gets a block of its own size.
+///
+///     block:   0      8          16      24    32
+///              | next | capacity | start | end | bytes ...
+///
+/// `start ..< end` are the offsets of the bytes not yet sent, counted from byte 32. The tail's `end` is kept in
+/// `State.cursor` instead, so that an append touches one cache line; it is written down when the block is closed.
+@frozen
+public struct OutputChain {
+    /// Bytes of a pooled block, its header included.
+    public static let blockSize = 16_384
+    @usableFromInline static let headerSize = 32
+
+    @frozen @usableFromInline
+    struct Block {
+        @usableFromInline var next: UnsafeMutablePointer<Block>?
+        @usableFromInline var capacity: Int
+        @usableFromInline var start: Int
+        @usableFromInline var end: Int
+    }
+
+    @frozen @usableFromInline
+    struct State {
+        /// Where the next byte goes; nil while the chain is empty.
+        @usableFromInline var cursor: UnsafeMutableRawPointer?
+        /// Free bytes behind the cursor.
+        @usableFromInline var room: Int = 0
+        @usableFromInline var head: UnsafeMutablePointer<Block>?
+        @usableFromInline var tail: UnsafeMutablePointer<Block>?
+        /// Unsent bytes of all blocks but the tail.
+        @usableFromInline var closedBytes: Int = 0
+        /// More queued bytes than this end the connection.
+        @usableFromInline var hardLimit: Int = .max
+        @usableFromInline unowned(unsafe) var owner: Connection?
+        @usableFromInline unowned(unsafe) var pool: BlockPool
+    }
+
+    @usableFromInline let state: UnsafeMutablePointer<State>
+
+    init(pool: BlockPool) {
+        state = .allocate(capacity: 1)
+        state.initialize(to: State(pool: pool))
+    }
+
+    /// A chain that belongs to no connection: what is appended goes nowhere, and `discardAll` gives its memory back.
+    public static func discarding(_ loop: Loop) -> OutputChain { OutputChain(pool: loop.blockPool) }
+
+    /// Drops everything that has been appended. O(blocks).
+    public func discardAll() { releaseBlocks() }
+
+    func deallocate() {
+        releaseBlocks()
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    /// Bytes appended and not yet sent. O(1).
+    @inlinable public var count: Int {
+        guard let tail = state.pointee.tail else { return 0 }
+        return state.pointee.closedBytes + (state.pointee.cursor! - OutputChain.bytes(of: tail)) - tail.pointee.start
+    }
+
+    @inlinable public var isEmpty: Bool { state.pointee.head == nil }
+
+    /// A place for `size` bytes in one piece; valid until the next call on the chain. Follow it with `advance`.
+    @inlinable @inline(__always)
+    public func reserve(_ size: Int) -> UnsafeMutableRawPointer {
+        if state.pointee.room >= size { return state.pointee.cursor.unsafelyUnwrapped }
+        return grow(size)
+    }
+
+    /// Makes the first `size` of the reserved bytes part of the chain.
+    @inlinable @inline(__always)
+    public func advance(_ size: Int) {
+        state.pointee.cursor = state.pointee.cursor.unsafelyUnwrapped + size
+        state.pointee.room &-= size
+    }
+
+    /// Appends a copy of the bytes. O(n).
+    @inlinable
+    public func append(_ source: UnsafeRawPointer, _ size: Int) {
+        if size == 0 { return }
+        if size > state.pointee.room, size > OutputChain.blockSize / 2 {
+            appendLarge(source, size)
+            return
+        }
+        memcpy(reserve(size), source, size)
+        advance(size)
+    }
+
+    @inlinable public func append(_ bytes: UnsafeRawBufferPointer) {
+        if let base = bytes.baseAddress { append(base, bytes.count) }
+    }
+
+    @inlinable public func append(_ text: StaticString) { append(text.utf8Start, text.utf8CodeUnitCount) }
+
+    /// For text outside the hot path.
+    public func append(_ text: String) {
+        var text = text
+        text.withUTF8 { append(UnsafeRawBufferPointer($0)) }
+    }
+
+    public func append(_ bytes: [UInt8]) { bytes.withUnsafeBytes { append($0) } }
+
+    /// Fills the tail and puts the rest into a block of its own size, so that nothing is split into many blocks.
+    @usableFromInline
+    func appendLarge(_ source: UnsafeRawPointer, _ size: Int) {
+        let first = state.pointee.room
+        if first > 0 {
+            memcpy(state.pointee.cursor!, source, first)
+            advance(first)
+        }
+        memcpy(grow(size - first), source + first, size - first)
+        advance(size - first)
+    }
+
+    @inlinable @inline(__always)
+    static func bytes(of block: UnsafeMutablePointer<Block>) -> UnsafeMutableRawPointer {
+        UnsafeMutableRawPointer(block) + headerSize
+    }
+
+    /// Closes the tail and opens a block with room for `size` bytes. The first block of an empty chain also puts the
+    /// connection on the loop's list of those to be sent this iteration.
+    @usableFromInline @inline(never)
+    func grow(_ size: Int) -> UnsafeMutableRawPointer {
+        let pool = state.pointee.pool
+        let block = pool.take(size + OutputChain.headerSize)
+        if let tail = state.pointee.tail {
+            tail.pointee.end = state.pointee.cursor! - OutputChain.bytes(of: tail)
+            state.pointee.closedBytes += tail.pointee.end - tail.pointee.start
+            tail.pointee.next = block
+        } else {
+            state.pointee.head = block
+        }
+        state.pointee.tail = block
+        state.pointee.cursor = OutputChain.bytes(of: block)
+        state.pointee.room = block.pointee.capacity
+        state.pointee.owner?.outputGrew()
+        return state.pointee.cursor!
+    }
+
+    /// Fills `vectors` with the unsent bytes from the head on.
+    /// - Returns: how many were filled.
+    func gather(into vectors: UnsafeMutablePointer<iovec>, limit: Int) -> Int {
+        var count = 0
+        var block = state.pointee.head
+        while let b = block, count < limit {
+            let end = b == state.pointee.tail ? state.pointee.cursor! - OutputChain.bytes(of: b) : b.pointee.end
+            let size = end - b.pointee.start
+            if size > 0 {
+                vectors[count] = iovec(iov_base: OutputChain.bytes(of: b) + b.pointee.start, iov_len: size)
+                count += 1
+            }
+            block = b.pointee.next
+        }
+        return count
+    }
+
+    /// Forgets the first `size` bytes, which were sent, and gives back the blocks that held them. O(blocks).
+    func consume(_ size: Int) {
+        var left = size
+        while let head = state.pointee.head {
+            if head == state.pointee.tail {
+                head.pointee.start += left
+                if OutputChain.bytes(of: head) + head.pointee.start == state.pointee.cursor! { releaseBlocks() }
+                return
+            }
+            let available = head.pointee.end - head.pointee.start
+            let taken = min(available, left)
+            head.pointee.start += taken
+            state.pointee.closedBytes -= taken
+            left -= taken
+            if taken < available { return }
+            state.pointee.head = head.pointee.next
+            state.pointee.pool.give(head)
+        }
+    }
+
+    func releaseBlocks() {
+        var block = state.pointee.head
+        while let b = block {
+            block = b.pointee.next
+            state.pointee.pool.give(b)
+        }
+        state.pointee.head = nil
+        state.pointee.tail = nil
+        state.pointee.cursor = nil
+        state.pointee.room = 0
+        state.pointee.closedBytes = 0
+    }
+}
+
+/// The loop's free output blocks. Keeps at most `limit`; the rest go back to the allocator.
+public final class BlockPool {
+    private var free: UnsafeMutablePointer<OutputChain.Block>?
+    private var count = 0
+    private let limit: Int
+
+    init(limit: Int = 64) { self.limit = limit }
+
+    deinit {
+        while let block = free {
+            free = block.pointee.next
+            Glibc.free(block)
+        }
+    }
+
+    func take(_ size: Int) -> UnsafeMutablePointer<OutputChain.Block> {
+        if size <= OutputChain.blockSize, let block = free {
+            free = block.pointee.next
+            count -= 1
+            block.initialize(to: .init(next: nil, capacity: block.pointee.capacity, start: 0, end: 0))
+            return block
+        }
+        let total = max(size, OutputChain.blockSize)
+        let block = malloc(total)!.bindMemory(to: OutputChain.Block.self, capacity: 1)
+        block.initialize(to: .init(next: nil, capacity: total - OutputChain.headerSize, start: 0, end: 0))
+        return block
+    }
+
+    func give(_ block: UnsafeMutablePointer<OutputChain.Block>) {
+        guard count < limit, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
+            Glibc.free(block)
+            return
+        }
+        block.pointee.next = free
+        free = block
+        count += 1
+    }
+}
