@@ -27,7 +27,7 @@ let package = Package(
             dependencies: ["Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP"]),
         .executableTarget(
             name: "vigie",
-            dependencies: ["Node", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            dependencies: ["Node", "Store", "Reactor", logging, .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux"], path: "Tests/Reactor"),
         .testTarget(name: "RESPTests", dependencies: ["RESP", "Reactor"], path: "Tests/RESP"),

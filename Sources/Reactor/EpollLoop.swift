@@ -347,6 +347,11 @@ public final class EpollLoop: Loop {
         return pid
     }
 
+    public override func sendSignal(_ signal: Int32, toChild child: Int32) {
+        // The group exists once the child has run its first instructions; until then only the child itself is reached.
+        if kill(-child, signal) != 0 { kill(child, signal) }
+    }
+
     @discardableResult
     public override func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
         let pid = vigie_fork()

@@ -175,6 +175,11 @@ open class Loop {
         fatalError("\(type(of: self)) must implement spawn")
     }
 
+    /// Sends a signal to a program that `spawn` started, and to what that started in its process group.
+    open func sendSignal(_ signal: Int32, toChild child: Int32) {
+        fatalError("\(type(of: self)) must implement sendSignal")
+    }
+
     /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child.
     /// - Returns: the child's process id.
     @discardableResult

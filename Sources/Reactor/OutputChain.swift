@@ -48,6 +48,12 @@ public struct OutputChain {
         state.initialize(to: State(pool: pool))
     }
 
+    /// A chain that belongs to no connection: what is appended goes nowhere, and `discardAll` gives its memory back.
+    public static func discarding(_ loop: Loop) -> OutputChain { OutputChain(pool: loop.blockPool) }
+
+    /// Drops everything that has been appended. O(blocks).
+    public func discardAll() { releaseBlocks() }
+
     func deallocate() {
         releaseBlocks()
         state.deinitialize(count: 1)
