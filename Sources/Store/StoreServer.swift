@@ -92,6 +92,18 @@ final class StoreServer: ListenerHandler {
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
 
+    /// The version of Redis that replies are like.
+    static let compatibleVersion = "7.2.5"
+
+    /// Reads a snapshot into databases of its own.
+    func makeReader(dropsExpired: Bool) -> RDBReader {
+        var options = RDBReader.Options()
+        options.dropsExpired = dropsExpired
+        options.verifiesChecksum = configuration.checksumsSnapshots
+        options.now = loop.wallMilliseconds
+        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+    }
+
     /// 40 hexadecimal digits, as run and replication IDs are.
     static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
         let digits = Array("0123456789abcdef".utf8)
