@@ -136,3 +136,14 @@ extension Directive {
         }
     }
 }
+
+extension StoreConfiguration {
+    /// The log file from the root; empty for standard output.
+    public var logPath: String { logFile.isEmpty ? "" : inDirectory(logFile) }
+
+    /// The file for the process id; nil for none. A daemon has one always, as in Redis.
+    public var pidPath: String? {
+        if !pidFile.isEmpty { return pidFile }
+        return isDaemon ? "/var/run/redis.pid" : nil
+    }
+}
