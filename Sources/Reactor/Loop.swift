@@ -75,6 +75,8 @@ open class Loop {
     final var pendingReads: [Connection] = []
     private final var reading: [Connection] = []
     private final var isStopping = false
+    /// `stop` was called.
+    final var hasStopped: Bool { isStopping }
     /// When the last wait ended.
     final var wokeAt: Instant = .zero
 
