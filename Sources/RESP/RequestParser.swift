@@ -1,0 +1,404 @@
+import Glibc
+import Reactor
+
+/// Reads requests from the front of an input buffer: arrays of bulk strings, and inline commands.
+///
+/// The arguments of a request that lies whole in the buffer point into it. A bulk string of `directThreshold` bytes or more
+/// that has not arrived whole is received straight into memory of its own, which the command may keep.
+///
+/// Source: RESP specification; limits and error texts as Redis 7.2 has them.
+public struct RequestParser: ~Copyable {
+    /// What `next` found.
+    public enum Outcome {
+        /// A request; `count` and the arguments say which. Follow with `finish`.
+        case request
+        /// More bytes must come first.
+        case incomplete
+        /// What came is not RESP: the text of the error to send, after which the connection closes.
+        case failure(String)
+    }
+
+    /// Bulk strings at least this long get memory of their own.
+    public static let directThreshold = 32_768
+    /// Longest line of an inline command, and of a length.
+    public static let lineMax = 65_536
+    public static let unauthenticatedBulkMax = 16_384
+    public static let unauthenticatedArgumentsMax = 10
+
+    private let area: ArgumentArea
+    /// How many arguments the request found has.
+    public private(set) var count = 0
+    private var consumed = 0
+    /// Fewer readable bytes than this cannot complete the request.
+    private var needed = 0
+
+    /// A request that has a long bulk string under way.
+    private var pending: Pending?
+
+    private struct Pending {
+        var total: Int
+        /// One block for each argument so far; all owned, `count + 2` bytes long at least behind `headroom`.
+        var owned: [(block: UnsafeMutableRawPointer, count: Int)]
+        var isReceiving = false
+    }
+
+    /// Free bytes in front of a directly received argument, for the owner's header.
+    public static let headroom = 16
+
+    /// - Parameter area: where the arguments are put; shared by all parsers of a loop, since a request is dealt with at once.
+    public init(area: ArgumentArea) { self.area = area }
+
+    deinit { releasePending() }
+
+    /// The arguments of the request found.
+    @inline(__always) public var arguments: UnsafeMutablePointer<Argument> { area.base }
+
+    private func releasePending() {
+        for argument in pending?.owned ?? [] { free(argument.block) }
+    }
+
+    /// Looks for a request at the front of `input`.
+    /// - Parameters:
+    ///   - bulkMax: longest bulk string accepted (`proto-max-bulk-len`).
+    ///   - argumentsMax: most arguments accepted.
+    @inline(__always)
+    public mutating func next(_ input: InputBuffer, bulkMax: Int, argumentsMax: Int, isAuthenticated: Bool) -> Outcome {
+        let available = input.count
+        if available < needed || (available == 0 && pending == nil) { return .incomplete }
+        if pending != nil { return resume(input, bulkMax: bulkMax, isAuthenticated: isAuthenticated) }
+        let base = UnsafePointer(input.base!.assumingMemoryBound(to: UInt8.self))
+        if base[0] != 0x2A { return inline(base, available) }
+
+        var p = 1
+        let header = RequestParser.number(base, available, &p)
+        guard case .value(let total) = header else {
+            return lengthProblem(header, base, available, "ERR Protocol error: invalid multibulk length", "ERR Protocol error: too big mbulk count string")
+        }
+        if total > argumentsMax { return .failure("ERR Protocol error: invalid multibulk length") }
+        if !isAuthenticated, total > RequestParser.unauthenticatedArgumentsMax {
+            return .failure("ERR Protocol error: unauthenticated multibulk length")
+        }
+        if total <= 0 {
+            count = 0
+            consumed = p
+            return .request
+        }
+        area.reserve(total)
+        var index = 0
+        while index < total {
+            if p >= available { return wait(available + 6 * (total - index)) }
+            guard base[p] == 0x24 else { return .failure(RequestParser.expectedDollar(base[p])) }
+            p += 1
+            let length = RequestParser.number(base, available, &p)
+            guard case .value(let size) = length else {
+                return lengthProblem(length, base, available, "ERR Protocol error: invalid bulk length", "ERR Protocol error: too big bulk count string")
+            }
+            if size < 0 || size > bulkMax { return .failure("ERR Protocol error: invalid bulk length") }
+            if !isAuthenticated, size > RequestParser.unauthenticatedBulkMax {
+                return .failure("ERR Protocol error: unauthenticated bulk length")
+            }
+            if available - p < size + 2 {
+                if size >= RequestParser.directThreshold {
+                    startDirect(input, total: total, read: index, payloadAt: p, size: size)
+                    return .incomplete
+                }
+                return wait(p + size + 2 + 6 * (total - index - 1), input)
+            }
+            arguments[index] = Argument(base: base + p, count: size)
+            p += size + 2
+            index += 1
+        }
+        count = total
+        consumed = p
+        needed = 0
+        return .request
+    }
+
+    /// Finds as many whole requests at the front of the buffer as are there, up to `ArgumentArea.spansMax`, and consumes nothing.
+    ///
+    /// It stops before everything that is not an ordinary, complete array of bulk strings: `next` deals with that, limits and
+    /// errors included.
+    /// - Returns: how many; their spans and arguments are in the area.
+    @inline(__always)
+    public func lookAhead(_ input: InputBuffer) -> Int {
+        let available = input.count
+        if available < needed || available < 4 || pending != nil { return 0 }
+        let base = UnsafePointer(input.base.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self))
+        let arguments = area.base
+        let capacity = area.capacity
+        var found = 0
+        var used = 0
+        var p = 0
+        scan: while found < ArgumentArea.spansMax {
+            let first = used
+            guard let total = RequestParser.shortNumber(base, available, &p, 0x2A), total > 0, used &+ total <= capacity else { break }
+            for _ in 0..<total {
+                guard let size = RequestParser.shortNumber(base, available, &p, 0x24), available &- p >= size &+ 2 else { break scan }
+                arguments[used] = Argument(base: base + p, count: size)
+                used &+= 1
+                p &+= size &+ 2
+            }
+            area.spans[found] = RequestSpan(first: first, count: total, end: p, tag: 0, hash: 0)
+            found &+= 1
+        }
+        return found
+    }
+
+    /// Reads the mark, at most five digits, CR and LF.
+    @inline(__always)
+    private static func shortNumber(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int, _ mark: UInt8) -> Int? {
+        var i = p
+        guard available &- i >= 4, base[i] == mark else { return nil }
+        var value = Int(base[i &+ 1] &- 48)
+        if value > 9 { return nil }
+        i &+= 2
+        let end = min(available &- 1, i &+ 4)
+        while i < end {
+            let digit = base[i] &- 48
+            if digit > 9 { break }
+            value = value &* 10 &+ Int(digit)
+            i &+= 1
+        }
+        guard i < available &- 1, base[i] == 13 else { return nil }
+        p = i &+ 2
+        return value
+    }
+
+    /// Drops the request found from the input and lets go of memory that no command kept.
+    @inline(__always)
+    public mutating func finish(_ input: InputBuffer) {
+        input.consume(consumed)
+        consumed = 0
+        needed = 0
+        if pending != nil { dropPending() }
+    }
+
+    private mutating func dropPending() {
+        releasePending()
+        pending = nil
+    }
+
+    /// Hands over the memory of an argument that was received directly.
+    /// - Returns: the start of a malloc block whose payload begins `headroom` bytes in; nil when the argument lies in the buffer.
+    public mutating func takeOwnership(of index: Int) -> UnsafeMutableRawPointer? {
+        guard let p = pending, p.owned[index].count >= RequestParser.directThreshold else { return nil }
+        let block = p.owned[index].block
+        // Freed as a null pointer later on: the slot stays so that the indices stay.
+        pending!.owned[index].block = malloc(1)!
+        return block
+    }
+
+    private mutating func wait(_ size: Int, _ input: InputBuffer? = nil) -> Outcome {
+        needed = size
+        input?.expect(size)
+        return .incomplete
+    }
+
+    // MARK: long bulk strings
+
+    private mutating func startDirect(_ input: InputBuffer, total: Int, read: Int, payloadAt offset: Int, size: Int) {
+        var owned: [(block: UnsafeMutableRawPointer, count: Int)] = []
+        for i in 0..<read { owned.append(RequestParser.copy(arguments[i])) }
+        pending = Pending(total: total, owned: owned)
+        input.consume(offset)
+        receive(size, input)
+    }
+
+    private mutating func receive(_ size: Int, _ input: InputBuffer) {
+        let block = malloc(RequestParser.headroom + size + 2)!
+        pending!.owned.append((block, size))
+        pending!.isReceiving = true
+        needed = 0
+        input.receiveDirectly(into: block + RequestParser.headroom, count: size + 2)
+    }
+
+    private static func copy(_ argument: Argument) -> (block: UnsafeMutableRawPointer, count: Int) {
+        let block = malloc(headroom + argument.count + 2)!
+        memcpy(block + headroom, argument.base, argument.count)
+        return (block, argument.count)
+    }
+
+    private mutating func resume(_ input: InputBuffer, bulkMax: Int, isAuthenticated: Bool) -> Outcome {
+        if pending!.isReceiving {
+            if input.directRemaining > 0 { return .incomplete }
+            pending!.isReceiving = false
+        }
+        while pending!.owned.count < pending!.total {
+            let available = input.count
+            guard available > 0 else { return .incomplete }
+            let base = UnsafePointer(input.base!.assumingMemoryBound(to: UInt8.self))
+            guard base[0] == 0x24 else { return .failure(RequestParser.expectedDollar(base[0])) }
+            var p = 1
+            let length = RequestParser.number(base, available, &p)
+            guard case .value(let size) = length else {
+                return lengthProblem(length, base, available, "ERR Protocol error: invalid bulk length", "ERR Protocol error: too big bulk count string")
+            }
+            if size < 0 || size > bulkMax { return .failure("ERR Protocol error: invalid bulk length") }
+            if available - p < size + 2 {
+                if size >= RequestParser.directThreshold {
+                    input.consume(p)
+                    receive(size, input)
+                    return .incomplete
+                }
+                return wait(p + size + 2, input)
+            }
+            pending!.owned.append(RequestParser.copy(Argument(base: base + p, count: size)))
+            input.consume(p + size + 2)
+        }
+        count = pending!.total
+        area.reserve(count)
+        for (i, argument) in pending!.owned.enumerated() {
+            let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
+            arguments[i] = Argument(base: payload, count: argument.count)
+        }
+        consumed = 0
+        needed = 0
+        return .request
+    }
+
+    // MARK: lines
+
+    private enum Length {
+        case value(Int)
+        case incomplete
+        case malformed
+    }
+
+    /// Reads `number CR LF` at `p` and moves behind it.
+    @inline(__always)
+    private static func number(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int) -> Length {
+        var i = p
+        var value = 0
+        var digits = 0
+        var negative = false
+        if i < available, base[i] == 0x2D {
+            negative = true
+            i += 1
+        }
+        while i < available {
+            let digit = base[i] &- 48
+            if digit > 9 { break }
+            value = value &* 10 &+ Int(digit)
+            digits += 1
+            if digits > 18 { return .malformed }
+            i += 1
+        }
+        if i + 1 >= available {
+            // A lone CR may still be completed; anything else at the end is part of the number.
+            return i < available && base[i] != 13 ? .malformed : .incomplete
+        }
+        if digits == 0 || base[i] != 13 { return .malformed }
+        p = i + 2
+        return .value(negative ? -value : value)
+    }
+
+    private mutating func lengthProblem(_ length: Length, _ base: UnsafePointer<UInt8>, _ available: Int, _ malformed: String, _ tooLong: String) -> Outcome {
+        if case .incomplete = length {
+            if available > RequestParser.lineMax, memchr(base, 13, available) == nil { return .failure(tooLong) }
+            return .incomplete
+        }
+        return .failure(malformed)
+    }
+
+    private static func expectedDollar(_ found: UInt8) -> String {
+        "ERR Protocol error: expected '$', got '\(Character(UnicodeScalar(found)))'"
+    }
+
+    // MARK: inline commands
+
+    private mutating func inline(_ base: UnsafePointer<UInt8>, _ available: Int) -> Outcome {
+        guard let end = memchr(base, 10, available) else {
+            if available > RequestParser.lineMax { return .failure("ERR Protocol error: too big inline request") }
+            return .incomplete
+        }
+        var length = UnsafePointer(end.assumingMemoryBound(to: UInt8.self)) - base
+        let lineEnd = length + 1
+        if length > 0, base[length - 1] == 13 { length -= 1 }
+        guard let words = RequestParser.split(UnsafeBufferPointer(start: base, count: length)) else {
+            return .failure("ERR Protocol error: unbalanced quotes in request")
+        }
+        if words.isEmpty {
+            count = 0
+        } else {
+            // The words live as owned blocks: quoting makes them differ from the bytes in the buffer.
+            var owned: [(block: UnsafeMutableRawPointer, count: Int)] = []
+            for word in words { owned.append(word.withUnsafeBytes { RequestParser.copy(Argument($0)) }) }
+            pending = Pending(total: words.count, owned: owned)
+            area.reserve(words.count)
+            for (i, argument) in owned.enumerated() {
+                let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
+                arguments[i] = Argument(base: payload, count: argument.count)
+            }
+            count = words.count
+        }
+        consumed = lineEnd
+        return .request
+    }
+
+    /// Splits a line into words as Redis does: spaces between words, `"..."` with escapes, `'...'` with `\'`.
+    /// - Returns: nil when a quote is not closed or is followed by something else than a space.
+    public static func split(_ line: UnsafeBufferPointer<UInt8>) -> [[UInt8]]? {
+        func isSpace(_ c: UInt8) -> Bool { c == 32 || (c >= 9 && c <= 13) || c == 0 }
+        func hex(_ c: UInt8) -> UInt8? {
+            switch c {
+            case 48...57: c - 48
+            case 97...102: c - 87
+            case 65...70: c - 55
+            default: nil
+            }
+        }
+        var words: [[UInt8]] = []
+        var i = 0
+        while true {
+            while i < line.count, isSpace(line[i]) { i += 1 }
+            if i >= line.count { return words }
+            var word: [UInt8] = []
+            scan: while i < line.count, !isSpace(line[i]) {
+                let quote = line[i]
+                guard quote == 0x22 || quote == 0x27 else {
+                    word.append(quote)
+                    i += 1
+                    continue
+                }
+                i += 1
+                while true {
+                    guard i < line.count else { return nil }
+                    let c = line[i]
+                    if c == quote {
+                        i += 1
+                        if i < line.count, !isSpace(line[i]) { return nil }
+                        break scan
+                    }
+                    if c == 0x5C, i + 1 < line.count {
+                        let e = line[i + 1]
+                        if quote == 0x27 {
+                            if e == 0x27 {
+                                word.append(0x27)
+                                i += 2
+                                continue
+                            }
+                        } else if e == 0x78, i + 3 < line.count, let high = hex(line[i + 2]), let low = hex(line[i + 3]) {
+                            word.append(high << 4 | low)
+                            i += 4
+                            continue
+                        } else {
+                            switch e {
+                            case 0x6E: word.append(10)
+                            case 0x72: word.append(13)
+                            case 0x74: word.append(9)
+                            case 0x62: word.append(8)
+                            case 0x61: word.append(7)
+                            default: word.append(e)
+                            }
+                            i += 2
+                            continue
+                        }
+                    }
+                    word.append(c)
+                    i += 1
+                }
+            }
+            words.append(word)
+        }
+    }
+}

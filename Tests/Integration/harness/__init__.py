@@ -1,0 +1,18 @@
+"""What the tests against real peers share: processes, ports, waiting, raw RESP, network namespaces.
+
+Import from here (`from harness import wait_until, free_port`), or use the fixtures of conftest.py.
+"""
+
+from .binary import ARTICLE, REPOSITORY, vigie_binary, vigie_role
+from .namespaces import Network
+from .ports import free_port
+from .processes import Process, Processes
+from .resp import RawClient, ServerClosed, encode
+from .servers import HAProxy, Sentinel, Store
+from .waiting import wait_until
+
+__all__ = [
+    "ARTICLE", "HAProxy", "Network", "Process", "Processes", "RawClient", "REPOSITORY", "Sentinel",
+    "ServerClosed", "Store", "encode", "free_port", "vigie_binary", "vigie_role",
+    "wait_until",
+]
