@@ -144,13 +144,10 @@ public struct HAProxyConfiguration: Sendable {
         var lexer = HAProxyLineLexer(bytes: bytes) { pseudo[$0] ?? environment[$0] }
         let words: [Word]
         do throws(HAProxyLineLexer.Failure) {
-            words = try lexer.words()
+            words = try lexer.cut()
         } catch {
-            // As HAProxy shows it: the line, and a caret under the place.
-            let line = String(decoding: bytes, as: UTF8.self)
-            let caret = String(repeating: " ", count: error.position) + "^"
-            problems.append(Problem(
-                .alert, file: path, line: number, "\(error.message) at position \(error.position + 1):\n  \(line)\n  \(caret)"))
+            // HAProxy shows the line, too. Here it is not: what a check sends may be a password.
+            problems.append(Problem(.alert, file: path, line: number, "\(error.message) at position \(error.position + 1)"))
             return
         }
         guard let first = words.first else { return }
@@ -196,7 +193,7 @@ struct HAProxyLineLexer {
         self.lookUp = lookUp
     }
 
-    mutating func words() throws(Failure) -> [HAProxyConfiguration.Word] {
+    mutating func cut() throws(Failure) -> [HAProxyConfiguration.Word] {
         while index < bytes.endIndex {
             let byte = bytes[index]
             switch byte {

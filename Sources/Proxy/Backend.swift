@@ -1,3 +1,4 @@
+import Observability
 import Reactor
 
 /// A backend: its servers, who is next, and who waits.
@@ -211,5 +212,5 @@ final class Backend {
 
     func downtime(at now: Instant) -> Duration { downtimeBefore + (downSince.map { now - $0 } ?? .zero) }
 
-    func log(_ level: SyslogLevel, _ message: String) { node.logEvent(level, message, to: logs, tag: section.settings.logTag) }
+    func log(_ level: SyslogSeverity, _ message: String) { node.logEvent(level, message, to: logs, tag: section.settings.logTag) }
 }

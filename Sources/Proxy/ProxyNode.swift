@@ -1,6 +1,7 @@
 import Configuration
 import Glibc
 import Logging
+import Observability
 import Reactor
 
 /// The proxy of one haproxy.cfg on one loop: frontends, backends with their checks, sessions, and the stats sockets.
@@ -37,13 +38,10 @@ public final class ProxyNode {
         startedAt = loop.now
         startedWall = loop.wallMilliseconds
         connectionsMax = configuration.global.connectionsMax ?? ProxyNode.descriptorsAllow(sockets: configuration)
-        log.open(configuration.global.logs)
         for section in configuration.sections where section.isBackend && !section.settings.isDisabled {
-            log.open(section.settings.logs ?? [])
             backends.append(Backend(section, node: self))
         }
         for section in configuration.sections where section.isFrontend && !section.settings.isDisabled {
-            log.open(section.settings.logs ?? [])
             let target = section.settings.defaultBackend ?? section.name
             let limit = section.settings.connectionsMax ?? connectionsMax
             frontends.append(Frontend(section, backend: backends.first { $0.name == target }, connectionsMax: limit, node: self))
@@ -156,7 +154,7 @@ public final class ProxyNode {
         section.settings.logs ?? configuration.global.logs
     }
 
-    func logEvent(_ level: SyslogLevel, _ message: String, to targets: [ProxyConfiguration.LogTarget], tag: String? = nil) {
+    func logEvent(_ level: SyslogSeverity, _ message: String, to targets: [ProxyConfiguration.LogTarget], tag: String? = nil) {
         log.send(level, message, to: targets, tag: tag)
         log.announce(level <= .alert ? .warning : .notice, message)
     }
@@ -168,7 +166,7 @@ public final class ProxyNode {
         guard options.contains(.tcpLog) || session.backend.options.contains(.tcpLog) else { return }
         if options.contains(.dontLogNull), session.isNull { return }
         if options.contains(.dontLogNormal), session.termination.isNormal { return }
-        let level: SyslogLevel = options.contains(.logSeparateErrors) && !session.termination.isNormal ? .error : .info
+        let level: SyslogSeverity = options.contains(.logSeparateErrors) && !session.termination.isNormal ? .error : .info
         log.send(level, session.logLine, to: frontend.logs, tag: frontend.section.settings.logTag)
     }
 

@@ -43,7 +43,8 @@ extension ProxyConfigurationReader {
         var rule = CheckRule(.send(try bytes(data)))
         while let word = words.popFirst()?.text {
             guard word == "comment", let text = words.popFirst()?.text else {
-                throw Rejection("'tcp-check \(name)' : expects 'comment TEXT' but got '\(word)' as argument (write a blank as '\\ ').")
+                // What is sent may be a password: it is not repeated.
+                throw Rejection("'tcp-check \(name)' : expects one argument, and 'comment TEXT' (write a blank within the argument as '\\ ').")
             }
             rule.comment = text
         }

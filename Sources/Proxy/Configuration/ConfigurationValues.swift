@@ -1,6 +1,7 @@
 import CLinux
 import Configuration
 import Glibc
+import Observability
 import Reactor
 
 /// How HAProxy writes durations, sizes, addresses, users and facilities.
@@ -122,53 +123,52 @@ extension ProxyConfigurationReader {
         return mode
     }
 
-    static let facilities = [
-        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp", "audit", "alert",
-        "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
-    ]
-
     /// The arguments of `log`, behind the keyword.
     func logTarget(_ arguments: [String]) throws(Rejection) -> ProxyConfiguration.LogTarget {
         var words = arguments[...]
         guard words.count >= 2 else { throw Rejection("log : expects <address> and <facility> or global as arguments") }
-        let text = words.removeFirst()
+        let target = try syslogTarget(words.removeFirst())
+        var lengthMax = 1024
+        options: while let word = words.first {
+            let value = words.dropFirst().first
+            switch word {
+            case "len":
+                guard let value else { throw Rejection("log : 'len' expects a size") }
+                lengthMax = try integer(value, for: "log len", in: 80...65_535)
+            case "format":
+                guard value == "local" else {
+                    throw Rejection("log : log format '\(value ?? "")' is not supported (supported: local, which is the default)")
+                }
+            case "sample": throw Rejection("log : 'sample' is not supported; every line is sent")
+            default: break options
+            }
+            words = words.dropFirst(2)
+        }
+        guard let facility = words.popFirst() else { throw Rejection("log : expects <address> and <facility> or global as arguments") }
+        guard let known = SyslogFacility(name: facility) else {
+            throw Rejection("log : unknown log facility '\(facility)' (known: \(SyslogFacility.allCases.map(\.name).joined(separator: ", ")))")
+        }
+        var result = ProxyConfiguration.LogTarget(target: target, facility: known)
+        result.lengthMax = lengthMax
+        if let level = words.popFirst() { result.level = try logLevel(level) }
+        if let level = words.popFirst() { result.minimumLevel = try logLevel(level) }
+        if let extra = words.first { throw Rejection("log : cannot handle unexpected argument '\(extra)'.") }
+        return result
+    }
+
+    private func syslogTarget(_ text: String) throws(Rejection) -> Syslog.Target {
         if ["stdout", "stderr"].contains(text) || text.hasPrefix("ring@") || text.hasPrefix("fd@") {
             throw Rejection("log : target '\(text)' is not supported (a path such as /dev/log, or an address with an optional port)")
         }
-        var target = ProxyConfiguration.LogTarget(
-            address: try address(text.hasPrefix("udp@") ? String(text.dropFirst(4)) : text, for: "log", defaultPort: 514), facility: 0)
-        options: while let word = words.first {
-            switch word {
-            case "len":
-                guard words.count >= 2 else { throw Rejection("log : 'len' expects a size") }
-                target.lengthMax = try integer(words[words.startIndex + 1], for: "log len", in: 80...65_535)
-                words = words.dropFirst(2)
-            case "format":
-                guard words.count >= 2, let format = ProxyConfiguration.LogFormat(rawValue: words[words.startIndex + 1]) else {
-                    throw Rejection(
-                        "log : unknown log format '\(words.dropFirst().first ?? "")' (supported: \(ProxyConfiguration.LogFormat.allCases.map(\.rawValue).joined(separator: ", ")))")
-                }
-                target.format = format
-                words = words.dropFirst(2)
-            case "sample":
-                throw Rejection("log : 'sample' is not supported; every line is sent")
-            default: break options
-            }
+        switch try address(text.hasPrefix("udp@") ? String(text.dropFirst(4)) : text, for: "log", defaultPort: 514) {
+        case .unix(let path): return .unix(path)
+        case let address: return .udp(address)
         }
-        guard let facility = words.popFirst() else { throw Rejection("log : expects <address> and <facility> or global as arguments") }
-        guard let index = Self.facilities.firstIndex(of: facility) else {
-            throw Rejection("log : unknown log facility '\(facility)' (known: \(Self.facilities.joined(separator: ", ")))")
-        }
-        target.facility = index
-        if let level = words.popFirst() { target.level = try logLevel(level) }
-        if let level = words.popFirst() { target.minimumLevel = try logLevel(level) }
-        if let extra = words.first { throw Rejection("log : cannot handle unexpected argument '\(extra)'.") }
-        return target
     }
 
-    private func logLevel(_ text: String) throws(Rejection) -> SyslogLevel {
-        guard let level = SyslogLevel(name: text) else {
-            throw Rejection("log : unknown optional log level '\(text)' (known: \(SyslogLevel.names.joined(separator: ", ")))")
+    private func logLevel(_ text: String) throws(Rejection) -> SyslogSeverity {
+        guard let level = SyslogSeverity(name: text) else {
+            throw Rejection("log : unknown optional log level '\(text)' (known: \(SyslogSeverity.allCases.map(\.name).joined(separator: ", ")))")
         }
         return level
     }

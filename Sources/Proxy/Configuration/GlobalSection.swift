@@ -23,7 +23,7 @@ extension ProxyConfigurationReader {
         "h1-case-adjust": "there is no HTTP", "h1-case-adjust-file": "there is no HTTP", "pp2-never-send-local": "there is no PROXY protocol",
         "insecure-fork-wanted": "nothing is forked", "insecure-setuid-wanted": "nothing is forked",
         "grace": "a soft stop waits for the sessions (hard-stop-after bounds it)", "debug": "run it in the foreground instead",
-        "log-send-hostname": "the format of each 'log' line decides",
+        "log-send-hostname": "log lines carry no host name",
     ]
 
     mutating func readGlobal(_ section: HAProxyConfiguration.Section) {

@@ -1,4 +1,5 @@
 import Configuration
+import Observability
 import Reactor
 
 /// Everything that a haproxy.cfg asks of the proxy, checked and with defaults filled in.
@@ -14,22 +15,17 @@ public struct ProxyConfiguration: Sendable {
         public var description: String { problems.map(\.description).joined(separator: "\n") }
     }
 
-    /// Where a log line goes (`log ADDRESS [len N] [format F] FACILITY [LEVEL [MINLEVEL]]`).
+    /// Where a log line goes (`log ADDRESS [len N] FACILITY [LEVEL [MINLEVEL]]`).
     public struct LogTarget: Sendable, Equatable {
-        public var address: SocketAddress
-        /// RFC 5424 §6.2.1: 0 ... 23.
-        public var facility: Int
-        /// Messages less severe are not sent (7 sends all).
-        public var level: SyslogLevel = .debug
-        /// Messages more severe are sent as this.
-        public var minimumLevel: SyslogLevel = .emergency
+        public var target: Syslog.Target
+        public var facility: SyslogFacility
+        /// What is less grave is not sent.
+        public var level: SyslogSeverity = .debug
+        /// What is graver is sent as this.
+        public var minimumLevel: SyslogSeverity = .emergency
         /// Longer lines are cut to so many bytes.
         public var lengthMax = 1024
-        /// `rfc3164` carries the host's name, `local` does not. nil: `local` on a Unix socket, `rfc3164` otherwise.
-        public var format: LogFormat?
     }
-
-    public enum LogFormat: String, Sendable, CaseIterable { case local, rfc3164, rfc5424, short, raw, priority }
 
     public struct StatsSocket: Sendable, Equatable {
         public enum Level: Int, Sendable, Comparable {
@@ -220,19 +216,4 @@ public struct ProxyConfiguration: Sendable {
     public static func parse(_ text: String, path: String = "haproxy.cfg", environment: [String: String] = [:]) throws(Refused) -> ProxyConfiguration {
         try ProxyConfigurationReader.read(HAProxyConfiguration(path: path, contents: Array(text.utf8), environment: environment))
     }
-}
-
-/// Severity of a syslog message (RFC 5424 §6.2.1).
-public enum SyslogLevel: Int, Sendable, Comparable, CaseIterable {
-    case emergency, alert, critical, error, warning, notice, info, debug
-
-    static let names = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
-    public var name: String { SyslogLevel.names[rawValue] }
-
-    init?(name: String) {
-        guard let index = SyslogLevel.names.firstIndex(of: name) else { return nil }
-        self.init(rawValue: index)
-    }
-
-    public static func < (a: SyslogLevel, b: SyslogLevel) -> Bool { a.rawValue < b.rawValue }
 }

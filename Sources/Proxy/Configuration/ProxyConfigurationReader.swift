@@ -19,8 +19,6 @@ struct ProxyConfigurationReader {
     var problems: [Problem]
     private var namedDefaults: [String: ProxyConfiguration.Settings] = [:]
     private var lastDefaults = ProxyConfiguration.Settings()
-    /// Where `default_backend` was said, for the check that it exists.
-    private var hasGlobalLogUse = false
     var currentLine = 0
 
     static func read(_ file: HAProxyConfiguration) throws(ProxyConfiguration.Refused) -> ProxyConfiguration {
@@ -219,6 +217,12 @@ struct ProxyConfigurationReader {
             notice(
                 "backend '\(section.name)' : the sessions of a server are closed when its check has failed, as with "
                     + "'on-marked-down shutdown-sessions' (HAProxy keeps them; 'on-marked-down keep-sessions' does so here)",
+                line: section.line)
+        }
+        if section.settings.logs == nil, !configuration.global.logs.isEmpty {
+            notice(
+                "backend '\(section.name)' has no 'log' line: the log lines of 'global' are used "
+                    + "(HAProxy would not log; 'no log' does not here either)",
                 line: section.line)
         }
         if checked.contains(where: { $0.settings.fastInterval == nil && $0.settings.downInterval == nil }) {

@@ -14,9 +14,10 @@ extension ProxyConfigurationReader {
         }
         let place = "'server \(proxy.name)/\(name)'"
         var server = ProxyConfiguration.Server(
-            name: name, id: proxy.servers.count + 1, address: try address(arguments[1], for: place, defaultPort: 0), line: number,
-            settings: proxy.settings.serverDefaults)
-        try readServerSettings(arguments.dropFirst(2), place, &server.settings, server: &server)
+            name: name, id: proxy.servers.count + 1, address: try address(arguments[1], for: place, defaultPort: 0), line: number)
+        var settings = proxy.settings.serverDefaults
+        try readServerSettings(arguments.dropFirst(2), place, &settings, &server.id)
+        server.settings = settings
         if let twin = proxy.servers.first(where: { $0.name == name }) {
             throw Rejection("backend '\(proxy.name)', another server named '\(name)' was already defined at line \(twin.line), please use distinct names.")
         }
@@ -32,12 +33,12 @@ extension ProxyConfigurationReader {
     }
 
     mutating func readServerSettings(_ words: ArraySlice<String>, _ place: String, _ settings: inout ProxyConfiguration.ServerSettings) throws(Rejection) {
-        var unused = ProxyConfiguration.Server()
-        try readServerSettings(words, place, &settings, server: &unused)
+        var noID = 0
+        try readServerSettings(words, place, &settings, &noID)
     }
 
     private mutating func readServerSettings(
-        _ words: ArraySlice<String>, _ place: String, _ settings: inout ProxyConfiguration.ServerSettings, server: inout ProxyConfiguration.Server
+        _ words: ArraySlice<String>, _ place: String, _ settings: inout ProxyConfiguration.ServerSettings, _ id: inout Int
     ) throws(Rejection) {
         let plain = ["check", "no-check", "backup", "no-backup", "disabled", "enabled"]
         let valued = [
@@ -76,7 +77,7 @@ extension ProxyConfigurationReader {
                     warn("\(place) : '\(word) \(value)' ignored: \(reason)")
                     continue
                 }
-                try setServerValue(word, value, place, &settings, &server)
+                try setServerValue(word, value, place, &settings, &id)
             }
         }
     }
@@ -94,7 +95,7 @@ extension ProxyConfigurationReader {
     }
 
     private mutating func setServerValue(
-        _ word: String, _ value: String, _ place: String, _ settings: inout ProxyConfiguration.ServerSettings, _ server: inout ProxyConfiguration.Server
+        _ word: String, _ value: String, _ place: String, _ settings: inout ProxyConfiguration.ServerSettings, _ id: inout Int
     ) throws(Rejection) {
         func delay() throws(Rejection) -> Duration {
             let delay: Duration
@@ -117,7 +118,7 @@ extension ProxyConfigurationReader {
             settings.connectionsMax = limit == 0 ? nil : limit
         case "port": settings.checkPort = UInt16(try number(1...65_535))
         case "addr": settings.checkAddress = try address(value, for: place, defaultPort: 0)
-        case "id": server.id = try number(1...Int(Int32.max))
+        case "id": id = try number(1...Int(Int32.max))
         case "source": settings.source = try address(value, for: place, defaultPort: 0)
         case "on-marked-down":
             switch value {
