@@ -20,7 +20,7 @@ let package = Package(
         .target(name: "Observability", dependencies: ["Reactor", "CLinux", logging]),
         .target(name: "Store", dependencies: ["Reactor", "RESP", "Configuration", "Observability", "CLinux"]),
         .target(name: "Sentinel", dependencies: ["Reactor", "RESP", "Configuration", "Observability"]),
-        .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability"]),
+        .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability", "CLinux", logging]),
         .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux"]),
         .target(
             name: "Node",
