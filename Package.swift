@@ -21,7 +21,7 @@ let package = Package(
         .target(name: "Store", dependencies: ["Reactor", "RESP", "Configuration", "Observability", "CLinux"]),
         .target(name: "Sentinel", dependencies: ["Reactor", "RESP", "Configuration", "Observability"]),
         .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability"]),
-        .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux"]),
+        .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux", logging]),
         .target(
             name: "Node",
             dependencies: ["Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP"]),
@@ -36,7 +36,7 @@ let package = Package(
         .testTarget(name: "StoreTests", dependencies: ["Store", "Reactor", "RESP"], path: "Tests/Store"),
         .testTarget(name: "SentinelTests", dependencies: ["Sentinel", "Reactor", "RESP"], path: "Tests/Sentinel"),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor"], path: "Tests/Proxy"),
-        .testTarget(name: "VRRPTests", dependencies: ["VRRP", "Reactor"], path: "Tests/VRRP"),
+        .testTarget(name: "VRRPTests", dependencies: ["VRRP", "Reactor", "Configuration"], path: "Tests/VRRP"),
         .testTarget(
             name: "SimulationTests",
             dependencies: ["Node", "Store", "Sentinel", "Proxy", "VRRP", "Reactor", "RESP"], path: "Tests/Simulation"),
