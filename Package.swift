@@ -27,12 +27,12 @@ let package = Package(
             dependencies: ["Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP"]),
         .executableTarget(
             name: "vigie",
-            dependencies: ["Node", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            dependencies: ["Node", "Store", "Reactor", logging, .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux"], path: "Tests/Reactor"),
         .testTarget(name: "RESPTests", dependencies: ["RESP", "Reactor"], path: "Tests/RESP"),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], path: "Tests/Configuration"),
-        .testTarget(name: "ObservabilityTests", dependencies: ["Observability", "Reactor"], path: "Tests/Observability"),
+        .testTarget(name: "ObservabilityTests", dependencies: ["Observability", "Reactor", "CLinux", logging], path: "Tests/Observability"),
         .testTarget(name: "StoreTests", dependencies: ["Store", "Reactor", "RESP"], path: "Tests/Store"),
         .testTarget(name: "SentinelTests", dependencies: ["Sentinel", "Reactor", "RESP"], path: "Tests/Sentinel"),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor"], path: "Tests/Proxy"),

@@ -25,10 +25,9 @@ public struct RequestParser: ~Copyable {
     public static let unauthenticatedBulkMax = 16_384
     public static let unauthenticatedArgumentsMax = 10
 
-    /// The arguments of the request found.
-    public private(set) var arguments: UnsafeMutablePointer<Argument>
+    private let area: ArgumentArea
+    /// How many arguments the request found has.
     public private(set) var count = 0
-    private var capacity: Int
     private var consumed = 0
     /// Fewer readable bytes than this cannot complete the request.
     private var needed = 0
@@ -46,15 +45,13 @@ public struct RequestParser: ~Copyable {
     /// Free bytes in front of a directly received argument, for the owner's header.
     public static let headroom = 16
 
-    public init() {
-        capacity = 16
-        arguments = .allocate(capacity: 16)
-    }
+    /// - Parameter area: where the arguments are put; shared by all parsers of a loop, since a request is dealt with at once.
+    public init(area: ArgumentArea) { self.area = area }
 
-    deinit {
-        arguments.deallocate()
-        releasePending()
-    }
+    deinit { releasePending() }
+
+    /// The arguments of the request found.
+    @inline(__always) public var arguments: UnsafeMutablePointer<Argument> { area.base }
 
     private func releasePending() {
         for argument in pending?.owned ?? [] { free(argument.block) }
@@ -86,7 +83,7 @@ public struct RequestParser: ~Copyable {
             consumed = p
             return .request
         }
-        if total > capacity { growArguments(total) }
+        area.reserve(total)
         var index = 0
         while index < total {
             if p >= available { return wait(available + 6 * (total - index)) }
@@ -117,6 +114,56 @@ public struct RequestParser: ~Copyable {
         return .request
     }
 
+    /// Finds as many whole requests at the front of the buffer as are there, up to `ArgumentArea.spansMax`, and consumes nothing.
+    ///
+    /// It stops before everything that is not an ordinary, complete array of bulk strings: `next` deals with that, limits and
+    /// errors included.
+    /// - Returns: how many; their spans and arguments are in the area.
+    @inline(__always)
+    public func lookAhead(_ input: InputBuffer) -> Int {
+        let available = input.count
+        if available < needed || available < 4 || pending != nil { return 0 }
+        let base = UnsafePointer(input.base.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self))
+        let arguments = area.base
+        let capacity = area.capacity
+        var found = 0
+        var used = 0
+        var p = 0
+        scan: while found < ArgumentArea.spansMax {
+            let first = used
+            guard let total = RequestParser.shortNumber(base, available, &p, 0x2A), total > 0, used &+ total <= capacity else { break }
+            for _ in 0..<total {
+                guard let size = RequestParser.shortNumber(base, available, &p, 0x24), available &- p >= size &+ 2 else { break scan }
+                arguments[used] = Argument(base: base + p, count: size)
+                used &+= 1
+                p &+= size &+ 2
+            }
+            area.spans[found] = RequestSpan(first: first, count: total, end: p, tag: 0, hash: 0)
+            found &+= 1
+        }
+        return found
+    }
+
+    /// Reads the mark, at most five digits, CR and LF.
+    @inline(__always)
+    private static func shortNumber(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int, _ mark: UInt8) -> Int? {
+        var i = p
+        guard available &- i >= 4, base[i] == mark else { return nil }
+        var value = Int(base[i &+ 1] &- 48)
+        if value > 9 { return nil }
+        i &+= 2
+        let end = min(available &- 1, i &+ 4)
+        while i < end {
+            let digit = base[i] &- 48
+            if digit > 9 { break }
+            value = value &* 10 &+ Int(digit)
+            i &+= 1
+        }
+        guard i < available &- 1, base[i] == 13 else { return nil }
+        p = i &+ 2
+        return value
+    }
+
     /// Drops the request found from the input and lets go of memory that no command kept.
     @inline(__always)
     public mutating func finish(_ input: InputBuffer) {
@@ -145,12 +192,6 @@ public struct RequestParser: ~Copyable {
         needed = size
         input?.expect(size)
         return .incomplete
-    }
-
-    private mutating func growArguments(_ total: Int) {
-        arguments.deallocate()
-        capacity = total
-        arguments = .allocate(capacity: total)
     }
 
     // MARK: long bulk strings
@@ -205,7 +246,7 @@ public struct RequestParser: ~Copyable {
             input.consume(p + size + 2)
         }
         count = pending!.total
-        if count > capacity { growArguments(count) }
+        area.reserve(count)
         for (i, argument) in pending!.owned.enumerated() {
             let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
             arguments[i] = Argument(base: payload, count: argument.count)
@@ -283,7 +324,7 @@ public struct RequestParser: ~Copyable {
             var owned: [(block: UnsafeMutableRawPointer, count: Int)] = []
             for word in words { owned.append(word.withUnsafeBytes { RequestParser.copy(Argument($0)) }) }
             pending = Pending(total: words.count, owned: owned)
-            if words.count > capacity { growArguments(words.count) }
+            area.reserve(words.count)
             for (i, argument) in owned.enumerated() {
                 let payload = UnsafePointer((argument.block + RequestParser.headroom).assumingMemoryBound(to: UInt8.self))
                 arguments[i] = Argument(base: payload, count: argument.count)

@@ -4,16 +4,17 @@
         ours, real = vigie_store(), redis_server(maxmemory="10mb")
         assert ours.client().set("key", "value")
 
-Options are redis-server's own, with `_` for `-`. On failure the last lines of every process's log are in the report.
+Options are redis-server's own, with `_` for `-`. VIGIE_STAND_IN=peers starts the real programs in our place. On failure the last lines of every process's log are in the report.
 """
 
 import os
 import shutil
+import signal
 
 import pytest
 
 import harness
-from harness import HAProxy, Network, Processes, Sentinel, Store, vigie_binary
+from harness import HAProxy, Network, Processes, Sentinel, Store, vigie_binary, vigie_role
 from harness.servers import options_as_arguments
 
 
@@ -35,6 +36,25 @@ def processes(request, tmp_path):
     request.node.harness_processes = started
     yield started
     started.end()
+
+
+TIME_LIMIT = 120  # seconds for a test, unless it has @pytest.mark.time_limit(seconds)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """Ends a test that hangs, so that its processes end and the others run."""
+    mark = item.get_closest_marker("time_limit")
+    seconds = mark.args[0] if mark else TIME_LIMIT
+
+    def too_long(*_):
+        raise AssertionError(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -71,7 +91,7 @@ def redis_server(processes, tmp_path):
 @pytest.fixture
 def vigie_store(processes, tmp_path):
     """Starts `vigie store`."""
-    return _store_factory(processes, tmp_path, lambda: [vigie_binary(), "store"], "vigie-store")
+    return _store_factory(processes, tmp_path, lambda: vigie_role("store"), "vigie-store")
 
 
 @pytest.fixture
@@ -105,7 +125,7 @@ def redis_sentinel(processes, tmp_path):
 @pytest.fixture
 def vigie_sentinel(processes, tmp_path):
     """Starts `vigie sentinel` on a configuration text."""
-    return _sentinel_factory(processes, tmp_path, lambda: [vigie_binary(), "sentinel"], "vigie-sentinel")
+    return _sentinel_factory(processes, tmp_path, lambda: vigie_role("sentinel"), "vigie-sentinel")
 
 
 def _proxy_factory(processes, tmp_path, program, kind):
@@ -128,7 +148,7 @@ def haproxy(processes, tmp_path):
 @pytest.fixture
 def vigie_proxy(processes, tmp_path):
     """Starts `vigie proxy` on a configuration text."""
-    return _proxy_factory(processes, tmp_path, lambda: [vigie_binary(), "proxy"], "vigie-proxy")
+    return _proxy_factory(processes, tmp_path, lambda: vigie_role("proxy"), "vigie-proxy")
 
 
 @pytest.fixture

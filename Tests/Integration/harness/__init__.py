@@ -3,7 +3,7 @@
 Import from here (`from harness import wait_until, free_port`), or use the fixtures of conftest.py.
 """
 
-from .binary import ARTICLE, REPOSITORY, vigie_binary
+from .binary import ARTICLE, REPOSITORY, vigie_binary, vigie_role
 from .namespaces import Network
 from .ports import free_port
 from .processes import Process, Processes
@@ -13,5 +13,6 @@ from .waiting import wait_until
 
 __all__ = [
     "ARTICLE", "HAProxy", "Network", "Process", "Processes", "RawClient", "REPOSITORY", "Sentinel",
-    "ServerClosed", "Store", "encode", "free_port", "vigie_binary", "wait_until",
+    "ServerClosed", "Store", "encode", "free_port", "vigie_binary", "vigie_role",
+    "wait_until",
 ]

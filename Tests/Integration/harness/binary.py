@@ -18,3 +18,15 @@ def vigie_binary():
     raise FileNotFoundError(
         "no vigie to test: looked at " + ", ".join(map(str, candidates))
         + "; run `swift build -c release --product vigie` or set VIGIE_BIN")
+
+
+# The real programs, for roles of ours.
+PEERS = {"store": ["redis-server"], "sentinel": ["redis-sentinel"], "proxy": ["haproxy", "-db", "-f"]}
+
+
+def vigie_role(role):
+    """The words that start one role of ours. With VIGIE_STAND_IN=peers the real program stands in for it, which shows
+    whether a test that fails is right about the peer."""
+    if os.environ.get("VIGIE_STAND_IN") == "peers":
+        return PEERS[role]
+    return [vigie_binary(), role]

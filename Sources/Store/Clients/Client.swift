@@ -1,0 +1,79 @@
+import Reactor
+import RESP
+
+/// What makes a client's commands take the long way through dispatch.
+struct ClientGate: OptionSet {
+    let rawValue: UInt16
+    static let unauthenticated = ClientGate(rawValue: 1 << 0)
+    /// Between MULTI and EXEC.
+    static let inTransaction = ClientGate(rawValue: 1 << 1)
+    /// Subscribed under RESP2: only a few commands are allowed.
+    static let subscribed = ClientGate(rawValue: 1 << 2)
+    /// The link to our master: its writes are applied although we are a replica.
+    static let master = ClientGate(rawValue: 1 << 3)
+    /// A replica of ours.
+    static let replica = ClientGate(rawValue: 1 << 4)
+    static let monitor = ClientGate(rawValue: 1 << 5)
+    /// CLIENT REPLY OFF.
+    static let repliesOff = ClientGate(rawValue: 1 << 6)
+    /// CLIENT REPLY SKIP was the command before.
+    static let skipsNextReply = ClientGate(rawValue: 1 << 7)
+    static let skipsReply = ClientGate(rawValue: 1 << 8)
+}
+
+/// One client of the store: a connection with its session.
+final class Client: ConnectionHandler {
+    let id: Int64
+    unowned let server: StoreServer
+    let connection: Connection
+    /// Where replies go: the connection's output, or a chain that is thrown away.
+    var output: OutputChain
+    var parser: RequestParser
+    var db: Database
+    var gate: ClientGate = []
+    var isRESP3 = false
+    var isBlocked: Bool { blocked != nil }
+
+    /// CLIENT SETNAME; empty for none.
+    var name: [UInt8] = []
+    var libraryName: [UInt8] = []
+    var libraryVersion: [UInt8] = []
+    let createdAt: Int64
+    /// When the last request came, in milliseconds since 1970.
+    var lastInteraction: Int64
+    var lastCommand: UnsafeMutablePointer<CommandTable.Slot>?
+    var isNoEvict = false
+    var isNoTouch = false
+
+    /// Commands between MULTI and EXEC, and what was watched before.
+    var transaction: Transaction?
+    var watched: WatchedKeys?
+    var subscriptions: Subscriptions?
+    var blocked: BlockedState?
+    /// What replication knows of a client that is a replica.
+    var replica: ReplicaState?
+    /// The replication offset after the client's last write, for WAIT.
+    var lastWriteOffset: Int64 = 0
+
+    init(id: Int64, server: StoreServer, connection: Connection) {
+        self.id = id
+        self.server = server
+        self.connection = connection
+        output = connection.output
+        parser = RequestParser(area: server.argumentArea)
+        db = server.databases[0]
+        createdAt = server.loop.wallMilliseconds
+        lastInteraction = createdAt
+    }
+
+    var isMaster: Bool { gate.contains(.master) }
+    var isAuthenticated: Bool { !gate.contains(.unauthenticated) }
+    @inline(__always) var reply: ReplyWriter { ReplyWriter(output, isRESP3: isRESP3) }
+
+    func connectionReceived(_ connection: Connection) { server.process(self) }
+    func connectionClosed(_ connection: Connection, _ reason: CloseReason) { server.forget(self, reason) }
+    func connectionReachedEnd(_ connection: Connection) { connection.close() }
+
+    /// Closes once the replies so far are sent.
+    func closeAfterReplies() { connection.closeAfterFlush() }
+}

@@ -1,0 +1,43 @@
+import Reactor
+import RESP
+
+/// One command being executed: who called it, with what, and where the reply goes.
+struct Call: ~Copyable {
+    unowned(unsafe) let server: StoreServer
+    unowned(unsafe) let client: Client
+    /// The client's database at the start of the command.
+    let db: Database
+    let arguments: UnsafeMutablePointer<Argument>
+    let count: Int
+    let slot: UnsafeMutablePointer<CommandTable.Slot>
+    let reply: ReplyWriter
+
+    /// Argument `index`; 0 is the command's name.
+    @inline(__always) subscript(_ index: Int) -> Argument { arguments[index] }
+
+    // MARK: the errors that many commands share
+
+    func syntaxError() { reply.error("ERR syntax error") }
+    func wrongType() { reply.error("WRONGTYPE Operation against a key holding the wrong kind of value") }
+    func notAnInteger() { reply.error("ERR value is not an integer or out of range") }
+    func notAFloat() { reply.error("ERR value is not a valid float") }
+    func outOfRange() { reply.error("ERR index out of range") }
+    func noSuchKey() { reply.error("ERR no such key") }
+
+    func wrongArity() { reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command") }
+
+    func unknownSubcommand() {
+        reply.error("ERR unknown subcommand '\(self[1].text.prefix(128))'. Try \(slot.pointee.command.name) HELP.")
+    }
+
+    /// Argument `index` as a whole number; replies with an error when it is none.
+    @inline(__always)
+    func integer(_ index: Int) -> Int64? {
+        if let value = self[index].integer { return value }
+        notAnInteger()
+        return nil
+    }
+
+    /// Whether the reply is being thrown away by a client that will never see it.
+    var isFromMaster: Bool { client.isMaster }
+}

@@ -1,0 +1,78 @@
+import Glibc
+import RESP
+
+/// Every command by its name, for dispatch: an open-addressing table over the declarations, made once.
+struct CommandTable {
+    /// A declaration with what is counted about it.
+    struct Slot {
+        let command: Command
+        let name: Argument
+        /// The parent's name and `|`, for a subcommand.
+        let fullName: String
+        let subcommands: [UnsafeMutablePointer<Slot>]
+        var calls: UInt64 = 0
+        var microseconds: UInt64 = 0
+        var rejected: UInt64 = 0
+        var failed: UInt64 = 0
+    }
+
+    private let table: UnsafeMutablePointer<UnsafeMutablePointer<Slot>?>
+    private let mask: Int
+    /// All top-level commands in the order of their declaration.
+    let all: [UnsafeMutablePointer<Slot>]
+
+    init(_ commands: [Command]) {
+        var size = 64
+        while size < commands.count * 4 { size *= 2 }
+        mask = size - 1
+        table = .allocate(capacity: size)
+        table.initialize(repeating: nil, count: size)
+        all = commands.map { CommandTable.slot($0, parent: nil) }
+        for slot in all {
+            var index = CommandTable.hash(slot.pointee.name) & mask
+            while table[index] != nil { index = (index + 1) & mask }
+            table[index] = slot
+        }
+    }
+
+    private static func slot(_ command: Command, parent: String?) -> UnsafeMutablePointer<Slot> {
+        let slot = UnsafeMutablePointer<Slot>.allocate(capacity: 1)
+        let fullName = parent.map { "\($0)|\(command.lowercasedName)" } ?? command.lowercasedName
+        slot.initialize(to: Slot(
+            command: command, name: Argument(command.name), fullName: fullName,
+            subcommands: command.subcommands.map { CommandTable.slot($0, parent: fullName) }))
+        return slot
+    }
+
+    /// The command of that name, in any case. O(1).
+    @inline(__always)
+    func find(_ name: Argument) -> UnsafeMutablePointer<Slot>? {
+        if name.count == 0 { return nil }
+        var index = CommandTable.hash(name) & mask
+        while let slot = table[index] {
+            if CommandTable.same(slot.pointee.name, name) { return slot }
+            index = (index &+ 1) & mask
+        }
+        return nil
+    }
+
+    /// Equal but for the case of letters; names have letters, `|`, `-` and `_` only, for which bit 5 is what differs.
+    @inline(__always)
+    static func same(_ a: Argument, _ b: Argument) -> Bool {
+        guard a.count == b.count else { return false }
+        for i in 0..<a.count where (a.base[i] | 0x20) != (b.base[i] | 0x20) { return false }
+        return true
+    }
+
+    /// Length, first, middle and last letters tell names apart well enough.
+    @inline(__always)
+    private static func hash(_ name: Argument) -> Int {
+        let n = name.count
+        let a = UInt64(name.base[0] | 0x20)
+        let b = UInt64(name.base[n - 1] | 0x20)
+        let c = UInt64(name.base[n >> 1] | 0x20)
+        let d = UInt64(name.base[n >> 2] | 0x20)
+        let mixed = (a | b << 8 | c << 16 | d << 24 | UInt64(truncatingIfNeeded: n) << 32) &* 0x9E37_79B9_7F4A_7C15
+        return Int(truncatingIfNeeded: mixed >> 48)
+    }
+}

@@ -1,0 +1,503 @@
+import CLinux
+import Glibc
+import RESP
+
+/// Strings: SET and its relatives, counters, ranges. Bits are in `BitCommands.swift`.
+extension StoreServer {
+    static let stringCommands: [Command] = [
+        Command(
+            "SET", arity: -3, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist."
+        ) { call in
+            if call.count == 3 { call.server.set(call) } else { call.server.setWithOptions(call) }
+        },
+        Command(
+            "GET", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Returns the string value of a key."
+        ) { call in
+            guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
+            call.replyString(entry)
+        },
+        Command(
+            "GETEX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            summary: "Returns the string value of a key after setting its expiration time."
+        ) { call in call.server.getEx(call) },
+        Command(
+            "GETDEL", arity: 2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            summary: "Returns the string value of a key after deleting the key."
+        ) { call in
+            guard let position = call.server.lookupForWrite(call.db, call[1]) else { return call.reply.null() }
+            let entry = Entry(position.element)
+            guard entry.type == .string else { return call.wrongType() }
+            call.replyString(entry)
+            call.db.remove(at: position)
+            call.server.changed(call.db, call[1], .generic, "del")
+            call.server.propagate(as: [[Array("DEL".utf8), call[1].bytes]])
+        },
+        Command(
+            "GETSET", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Returns the previous string value of a key after setting it to a new value."
+        ) { call in
+            if let position = call.server.lookupForWrite(call.db, call[1]) {
+                let entry = Entry(position.element)
+                guard entry.type == .string else { return call.wrongType() }
+                call.replyString(entry)
+            } else {
+                call.reply.null()
+            }
+            call.db.setString(call[1], call[2], expiry: nil)
+            call.server.changed(call.db, call[1], .string, "set")
+            call.server.propagate(as: [[Array("SET".utf8), call[1].bytes, call[2].bytes]])
+        },
+        Command(
+            "SETNX", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Set the string value of a key only when the key doesn't exist."
+        ) { call in
+            guard call.server.lookupForWrite(call.db, call[1]) == nil else { return call.reply.integer(0) }
+            call.db.setString(call[1], call[2], expiry: nil)
+            call.server.changed(call.db, call[1], .string, "set")
+            call.reply.integer(1)
+        },
+        Command(
+            "SETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.0.0",
+            summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist."
+        ) { call in call.server.setExpiring(call, unit: 1000) },
+        Command(
+            "PSETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.6.0",
+            summary: "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist."
+        ) { call in call.server.setExpiring(call, unit: 1) },
+        Command(
+            "MGET", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.string], since: "1.0.0",
+            complexity: "O(N) where N is the number of keys to retrieve.", summary: "Atomically returns the string values of one or more keys."
+        ) { call in
+            call.reply.array(call.count - 1)
+            for i in 1..<call.count {
+                if let entry = call.server.lookup(call.db, call[i]), entry.type == .string {
+                    call.replyString(entry)
+                } else {
+                    call.reply.null()
+                }
+            }
+        },
+        Command(
+            "MSET", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            complexity: "O(N) where N is the number of keys to set.",
+            summary: "Atomically creates or modifies the string values of one or more keys."
+        ) { call in
+            guard call.count % 2 == 1 else { return call.wrongArity() }
+            call.server.setMany(call)
+            call.reply.ok()
+        },
+        Command(
+            "MSETNX", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            complexity: "O(N) where N is the number of keys to set.",
+            summary: "Atomically modifies the string values of one or more keys only when all keys don't exist."
+        ) { call in
+            guard call.count % 2 == 1 else { return call.wrongArity() }
+            for i in stride(from: 1, to: call.count, by: 2) where call.server.lookupForWrite(call.db, call[i]) != nil {
+                return call.reply.integer(0)
+            }
+            call.server.setMany(call)
+            call.reply.integer(1)
+        },
+        Command(
+            "INCR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
+        ) { call in call.server.increment(call, by: 1) },
+        Command(
+            "DECR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
+        ) { call in call.server.increment(call, by: -1) },
+        Command(
+            "INCRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist."
+        ) { call in
+            guard let delta = call.integer(2) else { return }
+            call.server.increment(call, by: delta)
+        },
+        Command(
+            "DECRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist."
+        ) { call in
+            guard let delta = call.integer(2) else { return }
+            guard delta != .min else { return call.reply.error("ERR decrement would overflow") }
+            call.server.increment(call, by: -delta)
+        },
+        Command(
+            "INCRBYFLOAT", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.6.0",
+            summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist."
+        ) { call in call.server.incrementFloat(call) },
+        Command(
+            "APPEND", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.0.0",
+            complexity: "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present value is of any size, since the dynamic string library used by Redis will double the free space available on every reallocation.",
+            summary: "Appends a string to the value of a key. Creates the key if it doesn't exist."
+        ) { call in call.server.append(call) },
+        Command(
+            "STRLEN", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "2.2.0",
+            summary: "Returns the length of a string value."
+        ) { call in
+            guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
+            guard entry.type == .string else { return call.wrongType() }
+            call.reply.integer(entry.stringCount)
+        },
+        Command(
+            "GETRANGE", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "2.4.0",
+            complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
+            summary: "Returns a substring of the string stored at a key."
+        ) { call in call.server.getRange(call) },
+        Command(
+            "SUBSTR", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "1.0.0",
+            complexity: "O(N) where N is the length of the returned string.", summary: "Returns a substring from a string value."
+        ) { call in call.server.getRange(call) },
+        Command(
+            "SETRANGE", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.2.0",
+            complexity: "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
+            summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist."
+        ) { call in call.server.setRange(call) },
+    ]
+
+    // MARK: SET
+
+    @inline(__always)
+    private func set(_ call: borrowing Call) {
+        store(call, 1, 2, expiry: nil, keepExpiry: false)
+        changed(call.db, call[1], .string, "set")
+        call.reply.ok()
+    }
+
+    /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
+    @inline(__always)
+    private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
+        if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
+            call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+        } else {
+            call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
+        }
+    }
+
+    private func setWithOptions(_ call: borrowing Call) {
+        var onlyNew = false
+        var onlyExisting = false
+        var wantsOld = false
+        var keepExpiry = false
+        var expiry: Int64?
+        var i = 3
+        while i < call.count {
+            let option = call[i]
+            if option.isWord("nx"), !onlyExisting {
+                onlyNew = true
+            } else if option.isWord("xx"), !onlyNew {
+                onlyExisting = true
+            } else if option.isWord("get") {
+                wantsOld = true
+            } else if option.isWord("keepttl"), expiry == nil {
+                keepExpiry = true
+            } else if let unit = ExpiryUnit(option), !keepExpiry, expiry == nil, i + 1 < call.count {
+                i += 1
+                guard let time = expiryTime(call, call[i], unit) else { return }
+                expiry = time
+            } else {
+                return call.syntaxError()
+            }
+            i += 1
+        }
+        let key = call[1]
+        let position = lookupForWrite(call.db, key)
+        if wantsOld {
+            if let position {
+                guard Entry(position.element).type == .string else { return call.wrongType() }
+                call.replyString(Entry(position.element))
+            } else {
+                call.reply.null()
+            }
+        }
+        if (onlyNew && position != nil) || (onlyExisting && position == nil) {
+            if !wantsOld { call.reply.null() }
+            return
+        }
+        if let expiry, expiry <= call.db.now, !isApplyingMasterStream, !gate.contains(.loading) {
+            // Over before it began: the key is gone.
+            if position != nil {
+                _ = call.db.remove(key)
+            }
+            changed(call.db, key, .generic, "del")
+            propagate(as: [[Array("DEL".utf8), key.bytes]])
+            if !wantsOld { call.reply.ok() }
+            return
+        }
+        if expiry != nil || wantsOld {
+            // Relative times become absolute ones, as replicas have another clock.
+            var command = [Array("SET".utf8), key.bytes, call[2].bytes]
+            if let expiry { command += [Array("PXAT".utf8), Array(number: expiry)] }
+            if keepExpiry { command.append(Array("KEEPTTL".utf8)) }
+            if replication.isFeeding { propagate(as: [command]) }
+        }
+        store(call, 1, 2, expiry: expiry, keepExpiry: keepExpiry)
+        changed(call.db, key, .string, "set")
+        if expiry != nil, !configuration.notifiedEvents.isEmpty { notify(.generic, "expire", key, call.db) }
+        if !wantsOld { call.reply.ok() }
+    }
+
+    private func setExpiring(_ call: borrowing Call, unit: Int64) {
+        guard let expiry = expiryTime(call, call[2], unit == 1000 ? .seconds : .milliseconds) else { return }
+        if replication.isFeeding {
+            propagate(as: [[Array("SET".utf8), call[1].bytes, call[3].bytes, Array("PXAT".utf8), Array(number: expiry)]])
+        }
+        store(call, 1, 3, expiry: expiry, keepExpiry: false)
+        changed(call.db, call[1], .string, "set")
+        if !configuration.notifiedEvents.isEmpty { notify(.generic, "expire", call[1], call.db) }
+        call.reply.ok()
+    }
+
+    private func setMany(_ call: borrowing Call) {
+        for i in stride(from: 1, to: call.count, by: 2) {
+            store(call, i, i + 1, expiry: nil, keepExpiry: false)
+            changed(call.db, call[i], .string, "set")
+        }
+    }
+
+    private func getEx(_ call: borrowing Call) {
+        var persists = false
+        var expiry: Int64?
+        var i = 2
+        while i < call.count {
+            if call[i].isWord("persist"), expiry == nil {
+                persists = true
+            } else if let unit = ExpiryUnit(call[i]), !persists, expiry == nil, i + 1 < call.count {
+                i += 1
+                guard let time = expiryTime(call, call[i], unit) else { return }
+                expiry = time
+            } else {
+                return call.syntaxError()
+            }
+            i += 1
+        }
+        guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.null() }
+        let entry = Entry(position.element)
+        guard entry.type == .string else { return call.wrongType() }
+        call.replyString(entry)
+        if let expiry {
+            if expiry <= call.db.now, !isApplyingMasterStream {
+                call.db.remove(at: position)
+                changed(call.db, call[1], .generic, "del")
+                propagate(as: [[Array("DEL".utf8), call[1].bytes]])
+            } else {
+                call.db.setExpiry(position, expiry)
+                changed(call.db, call[1], .generic, "expire")
+                propagate(as: [[Array("PEXPIREAT".utf8), call[1].bytes, Array(number: expiry)]])
+            }
+        } else if persists, entry.hasExpiry {
+            call.db.setExpiry(position, nil)
+            changed(call.db, call[1], .generic, "persist")
+            propagate(as: [[Array("PERSIST".utf8), call[1].bytes]])
+        }
+    }
+
+    // MARK: numbers
+
+    @inline(__always)
+    private func increment(_ call: borrowing Call, by delta: Int64) {
+        let key = call[1]
+        guard let position = lookupForWrite(call.db, key) else {
+            let entry = Entry.make(key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
+            entry.integer = delta
+            call.db.add(entry)
+            changed(call.db, key, .string, "incrby")
+            return call.reply.integer(delta)
+        }
+        let entry = Entry(position.element)
+        guard entry.type == .string else { return call.wrongType() }
+        let old: Int64
+        if entry.encoding == .integer {
+            old = entry.integer
+        } else {
+            guard let value = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8, { entry.string($0.baseAddress!).integer })
+            else { return call.notAnInteger() }
+            old = value
+        }
+        let (sum, overflow) = old.addingReportingOverflow(delta)
+        if overflow { return call.reply.error("ERR increment or decrement would overflow") }
+        if entry.encoding == .integer {
+            entry.integer = sum
+        } else {
+            let made = Entry.make(
+                entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
+            made.integer = sum
+            entry.freeValue()
+            call.db.replace(position, with: made)
+        }
+        changed(call.db, key, .string, "incrby")
+        call.reply.integer(sum)
+    }
+
+    private func incrementFloat(_ call: borrowing Call) {
+        let key = call[1]
+        let position = lookupForWrite(call.db, key)
+        var old: Float80 = 0
+        if let position {
+            let entry = Entry(position.element)
+            guard entry.type == .string else { return call.wrongType() }
+            guard let value = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8, { LongDouble.parse(entry.string($0.baseAddress!)) })
+            else { return call.notAFloat() }
+            old = value
+        }
+        guard let delta = LongDouble.parse(call[2]) else { return call.notAFloat() }
+        let sum = old + delta
+        guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
+        let text = LongDouble.text(sum)
+        text.withUnsafeBytes { bytes in
+            call.db.setString(key, Argument(bytes), expiry: nil, keepExpiry: true)
+            call.reply.bulk(Argument(bytes))
+        }
+        changed(call.db, key, .string, "incrbyfloat")
+        // The outcome, not the sum, is passed on: floating point may differ elsewhere.
+        propagate(as: [[Array("SET".utf8), key.bytes, text, Array("KEEPTTL".utf8)]])
+    }
+
+    // MARK: parts of strings
+
+    private func append(_ call: borrowing Call) {
+        let key = call[1]
+        let value = call[2]
+        guard let position = lookupForWrite(call.db, key) else {
+            let entry = Entry.makeString(key, value, expiry: nil, clock: call.db.accessClock)
+            call.db.add(entry)
+            changed(call.db, key, .string, "append")
+            return call.reply.integer(value.count)
+        }
+        guard Entry(position.element).type == .string else { return call.wrongType() }
+        let old = Entry(position.element).stringCount
+        guard isAllowedLength(call, old + value.count) else { return }
+        let blob = call.db.makeBlob(position, capacity: old + value.count)
+        memcpy(blob.data + old, value.base, value.count)
+        blob.count = old + value.count
+        changed(call.db, key, .string, "append")
+        call.reply.integer(blob.count)
+    }
+
+    private func isAllowedLength(_ call: borrowing Call, _ count: Int) -> Bool {
+        if count > configuration.protoMaxBulkLength, !isApplyingMasterStream {
+            call.reply.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+            return false
+        }
+        return true
+    }
+
+    private func getRange(_ call: borrowing Call) {
+        guard var start = call.integer(2), var end = call.integer(3) else { return }
+        guard let entry = lookup(call.db, call[1]) else { return call.reply.bulk("") }
+        guard entry.type == .string else { return call.wrongType() }
+        withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
+            let string = entry.string(scratch.baseAddress!)
+            let count = Int64(string.count)
+            if start < 0, end < 0, start > end { return call.reply.bulk("") }
+            if start < 0 { start = max(0, start + count) }
+            if end < 0 { end = max(0, end + count) }
+            end = min(end, count - 1)
+            if start > end || count == 0 { return call.reply.bulk("") }
+            call.reply.bulk(string.raw + Int(start), Int(end - start + 1))
+        }
+    }
+
+    private func setRange(_ call: borrowing Call) {
+        guard let offset = call.integer(2) else { return }
+        guard offset >= 0 else { return call.reply.error("ERR offset is out of range") }
+        let key = call[1]
+        let value = call[3]
+        let position = lookupForWrite(call.db, key)
+        if let position, Entry(position.element).type != .string { return call.wrongType() }
+        let old = position.map { Entry($0.element).stringCount } ?? 0
+        if value.count == 0 { return call.reply.integer(old) }
+        let (end, overflow) = Int(offset).addingReportingOverflow(value.count)
+        guard isAllowedLength(call, overflow ? .max : end) else { return }
+        if position == nil { call.db.setString(key, Argument(""), expiry: nil) }
+        let blob = call.db.makeBlob(call.db.find(key)!, capacity: max(end, old))
+        if Int(offset) > old { memset(blob.data + old, 0, Int(offset) - old) }
+        memcpy(blob.data + Int(offset), value.base, value.count)
+        blob.count = max(end, old)
+        changed(call.db, key, .string, "setrange")
+        call.reply.integer(blob.count)
+    }
+}
+
+extension Call {
+    /// Replies with a string value, or the error when the entry is something else.
+    @inline(__always)
+    func replyString(_ entry: Entry) {
+        guard entry.type == .string else { return wrongType() }
+        if entry.encoding == .embedded { return reply.bulk(entry.embedded) }
+        if entry.encoding == .integer { return reply.bulk(integer: entry.integer) }
+        reply.bulk(Blob(entry.pointer).bytes)
+    }
+
+    /// Takes over the memory of a long argument; nil when it lies in the receive buffer.
+    func takeOwnership(_ index: Int) -> UnsafeMutableRawPointer? {
+        // A queued command's arguments are its own copies.
+        guard server.executionDepth == 0, arguments == server.argumentArea.base else { return nil }
+        return client.parser.takeOwnership(of: index)
+    }
+}
+
+/// How a time argument counts.
+enum ExpiryUnit {
+    case seconds, milliseconds, secondsAbsolute, millisecondsAbsolute
+
+    /// Reads EX, PX, EXAT or PXAT.
+    init?(_ word: Argument) {
+        if word.isWord("ex") { self = .seconds } else if word.isWord("px") { self = .milliseconds }
+        else if word.isWord("exat") { self = .secondsAbsolute } else if word.isWord("pxat") { self = .millisecondsAbsolute }
+        else { return nil }
+    }
+}
+
+extension StoreServer {
+    /// Reads a time argument that must be positive.
+    /// - Returns: milliseconds since 1970; nil after an error reply.
+    func expiryTime(_ call: borrowing Call, _ argument: Argument, _ unit: ExpiryUnit) -> Int64? {
+        guard let value = argument.integer else {
+            call.notAnInteger()
+            return nil
+        }
+        guard value > 0, let time = expiryMoment(value, unit, call.db.now) else {
+            call.reply.error("ERR invalid expire time in '\(call.slot.pointee.fullName)' command")
+            return nil
+        }
+        return time
+    }
+
+    /// The moment meant, in milliseconds since 1970; nil when it cannot be counted in 64 bits.
+    func expiryMoment(_ value: Int64, _ unit: ExpiryUnit, _ now: Int64) -> Int64? {
+        var time = value
+        if unit == .seconds || unit == .secondsAbsolute {
+            let (product, overflow) = time.multipliedReportingOverflow(by: 1000)
+            if overflow { return nil }
+            time = product
+        }
+        if unit == .seconds || unit == .milliseconds {
+            let (sum, overflow) = time.addingReportingOverflow(now)
+            if overflow { return nil }
+            time = sum
+        }
+        return time
+    }
+}
+
+/// Numbers of INCRBYFLOAT and HINCRBYFLOAT: 80-bit, printed with 17 digits behind the point and without trailing zeros.
+enum LongDouble {
+    static func parse(_ argument: Argument) -> Float80? {
+        guard argument.count > 0, argument.count < 256, argument[0] > 32 else { return nil }
+        guard let value = Float80(argument.text), !value.isNaN else { return nil }
+        return value
+    }
+
+    static func text(_ value: Float80) -> [UInt8] {
+        var buffer = [CChar](repeating: 0, count: 5200)
+        let n = withVaList([value]) { vsnprintf(&buffer, buffer.count, "%.17Lf", $0) }
+        var bytes = buffer[..<Int(n)].map { UInt8(bitPattern: $0) }
+        if bytes.contains(0x2E) {
+            while bytes.last == 0x30 { bytes.removeLast() }
+            if bytes.last == 0x2E { bytes.removeLast() }
+        }
+        return bytes == Array("-0".utf8) ? [0x30] : bytes
+    }
+}

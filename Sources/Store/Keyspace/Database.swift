@@ -1,0 +1,195 @@
+import Glibc
+import Reactor
+import RESP
+
+/// One numbered database: the table of its entries, and a second one of those that expire.
+///
+/// What is here neither propagates nor notifies; `StoreServer+Keyspace.swift` adds that.
+struct Database {
+    struct State {
+        let id: Int
+        let entries: Table<EntryElement>
+        let expiring: Table<EntryElement>
+        /// Where active expiry goes on.
+        var expiryCursor: UInt64 = 0
+        /// Keys that a client watches, in any database, are counted here so that writes look no further when there are none.
+        var watchedKeys = 0
+        /// Keys that a client is blocked on.
+        var blockedKeys = 0
+        let clock: UnsafeMutablePointer<Loop.Clock>
+    }
+
+    let state: UnsafeMutablePointer<State>
+
+    init(id: Int, hash: KeyHash, clock: UnsafeMutablePointer<Loop.Clock>) {
+        state = .allocate(capacity: 1)
+        state.initialize(to: State(id: id, entries: Table(hash: hash), expiring: Table(hash: hash), clock: clock))
+    }
+
+    @inline(__always) var id: Int { state.pointee.id }
+    @inline(__always) var entries: Table<EntryElement> { state.pointee.entries }
+    @inline(__always) var expiring: Table<EntryElement> { state.pointee.expiring }
+    @inline(__always) var count: Int { entries.count }
+    @inline(__always) var now: Int64 { state.pointee.clock.pointee.wallMilliseconds }
+    /// The access clock of this moment: seconds, 24 bits.
+    @inline(__always) var accessClock: UInt32 { UInt32(truncatingIfNeeded: now / 1000) & 0xFF_FFFF }
+
+    typealias Position = Table<EntryElement>.Position
+
+    /// Finds an entry, expired or not. O(1).
+    @inline(__always) func find(_ key: Argument) -> Position? { entries.find(key) }
+
+    /// Adds an entry whose key is not there. O(1) amortised.
+    func add(_ entry: Entry) {
+        entries.insert(entry.base)
+        if entry.hasExpiry { expiring.insert(entry.base) }
+    }
+
+    /// Puts another entry with the same key where the old one is; the old block is freed, its value is the caller's.
+    func replace(_ position: Position, with entry: Entry) {
+        let old = Entry(position.element)
+        if old.hasExpiry {
+            let slot = expiring.find(old.key)!
+            if entry.hasExpiry { slot.element = entry.base } else { expiring.remove(at: slot) }
+        } else if entry.hasExpiry {
+            expiring.insert(entry.base)
+        }
+        position.element = entry.base
+        free(old.base)
+    }
+
+    /// Removes and frees the entry and its value. O(size of the value).
+    func remove(at position: Position) {
+        let entry = take(at: position)
+        entry.freeValue()
+        free(entry.base)
+    }
+
+    /// Takes an entry out of the tables; it is then the caller's.
+    func take(at position: Position) -> Entry {
+        let entry = Entry(position.element)
+        if entry.hasExpiry { expiring.remove(entry.key) }
+        entries.remove(at: position)
+        return entry
+    }
+
+    /// - Returns: whether the key was there.
+    func remove(_ key: Argument) -> Bool {
+        guard let position = find(key) else { return false }
+        remove(at: position)
+        return true
+    }
+
+    /// Sets the key to a string, whatever was there.
+    /// - Parameters:
+    ///   - expiry: milliseconds since 1970, nil for none.
+    ///   - keepExpiry: keeps that of the key as it is.
+    func setString(_ key: Argument, _ value: Argument, expiry: Int64?, keepExpiry: Bool = false) {
+        let hash = entries.hash(key)
+        guard let position = entries.find(key, hash) else {
+            let entry = Entry.makeString(key, value, expiry: expiry, clock: accessClock)
+            entries.insert(entry.base, hash)
+            if expiry != nil { expiring.insert(entry.base, hash) }
+            return
+        }
+        let old = Entry(position.element)
+        let wanted = keepExpiry ? (old.hasExpiry ? old.expiry : nil) : expiry
+        if wanted == nil, !old.hasExpiry, old.type == .string, old.encoding != .raw, value.count <= Entry.embeddedMax {
+            if value.count <= 20, let number = value.integer {
+                if old.encoding == .integer {
+                    old.integer = number
+                    return
+                }
+            } else if old.encoding == .embedded, old.hasRoom(forEmbedded: value.count) {
+                old.writeEmbedded(value)
+                return
+            }
+        }
+        let entry = Entry.makeString(key, value, expiry: wanted, clock: accessClock)
+        old.freeValue()
+        replace(position, with: entry)
+    }
+
+    /// Sets the key to a string whose block is handed over.
+    func setString(_ key: Argument, blob: Blob, expiry: Int64?, keepExpiry: Bool) {
+        let position = entries.find(key)
+        let old = position.map { Entry($0.element) }
+        let wanted = keepExpiry ? old.flatMap { $0.hasExpiry ? $0.expiry : nil } : expiry
+        let entry = Entry.make(key, .string, .raw, expiry: wanted, clock: accessClock, pointer: blob.base)
+        if let position, let old {
+            old.freeValue()
+            replace(position, with: entry)
+        } else {
+            add(entry)
+        }
+    }
+
+    /// Makes the string at `position` a block of its own with room for `capacity` bytes, for commands that change it in place.
+    func makeBlob(_ position: Position, capacity: Int) -> Blob {
+        let entry = Entry(position.element)
+        if entry.encoding == .raw {
+            let blob = Blob(entry.pointer).reserving(capacity)
+            entry.pointer = blob.base
+            return blob
+        }
+        return withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
+            let blob = Blob.make(entry.string(scratch.baseAddress!), capacity: capacity)
+            let made = Entry.make(
+                entry.key, .string, .raw, expiry: entry.hasExpiry ? entry.expiry : nil, clock: entry.clock, pointer: blob.base)
+            replace(position, with: made)
+            return blob
+        }
+    }
+
+    /// Sets or removes the expiry. O(1); the entry may move.
+    /// - Returns: the entry where it is now.
+    @discardableResult
+    func setExpiry(_ position: Position, _ expiry: Int64?) -> Entry {
+        let entry = Entry(position.element)
+        if entry.hasExpiry, let expiry {
+            entry.expiry = expiry
+            return entry
+        }
+        if !entry.hasExpiry, expiry == nil { return entry }
+        let valueSize = entry.valueSize
+        let made = Entry.make(entry.key, entry.type, entry.encoding, expiry: expiry, clock: entry.clock, valueSize: valueSize)
+        memcpy(made.valueBase, entry.valueBase, valueSize)
+        replace(position, with: made)
+        return made
+    }
+
+    /// Frees everything. O(n).
+    func removeAll() {
+        let old = state.pointee
+        let hash = old.entries.state.pointee.hash
+        state.initialize(to: State(
+            id: old.id, entries: Table(hash: hash), expiring: Table(hash: hash), watchedKeys: old.watchedKeys,
+            blockedKeys: old.blockedKeys, clock: old.clock))
+        Database.release(old)
+    }
+
+    /// Frees the entries of a database that nobody can reach any more.
+    static func release(_ state: State) {
+        state.entries.forEach { element in
+            Entry(element).freeValue()
+            Glibc.free(element)
+        }
+        state.entries.deallocate()
+        state.expiring.deallocate()
+    }
+}
+
+extension Entry {
+    /// Bytes of the value behind the key.
+    var valueSize: Int { type == .string && encoding == .embedded ? 4 + embedded.count : 8 }
+
+    /// Frees the blocks that the value owns; the entry itself stays.
+    @inline(__always)
+    func freeValue() {
+        if type == .string {
+            if encoding == .raw { Blob(pointer).free() }
+            return
+        }
+        freeCollection()
+    }
+}

@@ -1,0 +1,135 @@
+import Glibc
+import RESP
+
+/// Look-ups and changes of keys, with all that hangs on them: expiry, statistics, watchers, events, replicas.
+extension StoreServer {
+    /// Finds a key for reading; an expired one is not there. O(1).
+    @inline(__always)
+    func lookup(_ db: Database, _ key: Argument) -> Entry? {
+        guard let position = db.find(key) else {
+            statistics.keyspaceMisses &+= 1
+            return nil
+        }
+        let entry = Entry(position.element)
+        if entry.hasExpiry, isExpired(db, entry, position) {
+            statistics.keyspaceMisses &+= 1
+            return nil
+        }
+        statistics.keyspaceHits &+= 1
+        let clock = db.accessClock
+        if entry.clock != clock { entry.clock = clock }
+        return entry
+    }
+
+    /// Finds a key for changing it; an expired one is removed. O(1).
+    @inline(__always)
+    func lookupForWrite(_ db: Database, _ key: Argument) -> Database.Position? {
+        guard let position = db.find(key) else { return nil }
+        let entry = Entry(position.element)
+        if entry.hasExpiry, isExpired(db, entry, position) { return nil }
+        return position
+    }
+
+    /// Whether the entry's time is over. On a master it is removed then, and replicas are told.
+    private func isExpired(_ db: Database, _ entry: Entry, _ position: Database.Position) -> Bool {
+        guard entry.expiry <= db.now else { return false }
+        if gate.contains(.loading) { return false }
+        if replication.isReplica {
+            // The master decides when a key goes; until then its own stream still finds it.
+            return !isApplyingMasterStream
+        }
+        expire(db, position)
+        return true
+    }
+
+    var isApplyingMasterStream: Bool { replication.isApplyingStream }
+
+    /// Removes an expired entry and says so.
+    func expire(_ db: Database, _ position: Database.Position) {
+        let key = Entry(position.element).key.bytes
+        db.remove(at: position)
+        statistics.expiredKeys += 1
+        key.withUnsafeBytes { keyChanged(db, Argument($0)) }
+        key.withUnsafeBytes { notify(.expired, "expired", Argument($0), db) }
+        feed(db, [Array("DEL".utf8), key])
+    }
+
+    /// Says that a key was changed: watchers and tracking hear of it.
+    @inline(__always)
+    func keyChanged(_ db: Database, _ key: Argument) {
+        if db.state.pointee.watchedKeys != 0 { touchWatched(db, key) }
+    }
+
+    /// Says that a command changed a key: watchers, events and the count of changes.
+    @inline(__always)
+    func changed(_ db: Database, _ key: Argument, _ kind: KeyspaceEvent, _ event: StaticString, _ changes: Int64 = 1) {
+        keyChanged(db, key)
+        if !configuration.notifiedEvents.isEmpty { notify(kind, event, key, db) }
+        dirty &+= changes
+    }
+
+    /// Removes a key that a command deletes.
+    /// - Returns: whether it was there.
+    @discardableResult
+    func delete(_ db: Database, _ key: Argument, event: StaticString = "del") -> Bool {
+        guard let position = lookupForWrite(db, key) else { return false }
+        db.remove(at: position)
+        changed(db, key, .generic, event)
+        return true
+    }
+
+    /// Removes a key whose collection has become empty; the caller has counted the change already.
+    func deleteEmptied(_ db: Database, _ key: Argument) {
+        _ = db.remove(key)
+        if !configuration.notifiedEvents.isEmpty { notify(.generic, "del", key, db) }
+    }
+
+    /// Says that a key exists that a client may be blocked on.
+    @inline(__always)
+    func keyReady(_ db: Database, _ key: Argument) {
+        if db.state.pointee.blockedKeys != 0 { signalReady(db, key) }
+    }
+
+    /// Replaces or adds an entry made elsewhere, dropping whatever the key held. The expiry is the new entry's.
+    func put(_ db: Database, _ entry: Entry) {
+        if let position = db.find(entry.key) {
+            Entry(position.element).freeValue()
+            db.replace(position, with: entry)
+        } else {
+            db.add(entry)
+        }
+        keyReady(db, entry.key)
+    }
+
+    // MARK: active expiry
+
+    /// Removes keys whose time is over, in bounded steps: at most a millisecond at a time, on until few are left.
+    func expireActively() {
+        guard !replication.isReplica, !gate.contains(.loading), configuration.isActiveExpiryOn else { return }
+        var budget = 4000
+        let now = loop.wallMilliseconds
+        for db in databases where db.expiring.count > 0 {
+            var rounds = 0
+            while budget > 0, db.expiring.count > 0 {
+                var dead: [[UInt8]] = []
+                var seen = 0
+                for _ in 0..<16 {
+                    db.state.pointee.expiryCursor = db.expiring.scan(db.state.pointee.expiryCursor) { element in
+                        seen += 1
+                        let entry = Entry(element)
+                        if entry.expiry <= now { dead.append(entry.key.bytes) }
+                    }
+                }
+                for key in dead {
+                    key.withUnsafeBytes { bytes in
+                        if let position = db.find(Argument(bytes)) { expire(db, position) }
+                    }
+                }
+                budget -= seen + 16
+                rounds += 1
+                // A tenth of dead keys may linger until the next turn.
+                if dead.count * 10 <= seen, rounds * 16 >= min(db.expiring.bucketCount, 128) { break }
+            }
+        }
+    }
+}

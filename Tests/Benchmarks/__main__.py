@@ -1,0 +1,77 @@
+"""Vigie's store beside Debian's redis-server, in the same run.
+
+    make bench                                            CPU per operation at pipelines 64, 16 and 1, and memory
+    make bench BENCH="--tests SET,ZADD --pipelines 64 --rounds 3"
+    make bench BENCH="cpu --only vigie"                   one server alone
+    make bench BENCH="memory --items 200000"
+    make bench BENCH="idle"
+
+The figures go to .build/bench/ as JSON. Nothing else should run on the machine meanwhile.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
+
+import memory  # noqa: E402
+import throughput  # noqa: E402
+from harness import REPOSITORY  # noqa: E402
+from peers import Peers  # noqa: E402
+
+PARTS = {"cpu": throughput.run, "memory": memory.run, "idle": memory.run_idle}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
+    parser.add_argument("--tests", default=",".join(throughput.STANDARD), type=lambda text: text.upper().split(","),
+                        help="of " + ", ".join(throughput.COMMANDS) + ", or ALL")
+    parser.add_argument("--pipelines", default="64,16,1", type=lambda text: [int(word) for word in text.split(",")])
+    parser.add_argument("--rounds", default=3, type=int)
+    parser.add_argument("--scale", default=1.0, type=float, help="operations per measurement, times this")
+    parser.add_argument("--clients", default=50, type=int)
+    parser.add_argument("--keys", default=100_000, type=int, help="redis-benchmark's -r")
+    parser.add_argument("--size", default=64, type=int, help="bytes of a value")
+    parser.add_argument("--items", default=1_000_000, type=int, help="for memory")
+    parser.add_argument("--connections", default=10_000, type=int, help="for idle")
+    parser.add_argument("--idle", default=6.0, type=float, help="seconds before idle connections are measured")
+    parser.add_argument("--only", choices=["redis", "vigie"], help="measure one server alone")
+    parser.add_argument("--json", default=str(REPOSITORY / ".build" / "bench"), help="folder for the figures")
+    options = parser.parse_args()
+    if options.tests == ["ALL"]:
+        options.tests = list(throughput.COMMANDS)
+    for kind, given, known in (("test", options.tests, throughput.COMMANDS), ("part", options.parts, PARTS)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            parser.error(f"unknown {kind} {', '.join(unknown)}; accepted: {', '.join(known)}")
+    return options
+
+
+def main():
+    options = arguments()
+    names = [options.only] if options.only else ["redis", "vigie"]
+    figures = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": platform.processor() or platform.machine(),
+               "kernel": platform.release()}
+    with Peers(names) as peers:
+        figures["versions"] = {name: server.info("server").get("redis_version") for name, server in peers.servers.items()}
+        print(", ".join(f"{name} {version}" for name, version in figures["versions"].items()))
+        for part in options.parts or PARTS:
+            figures[part] = PARTS[part](peers, options)
+    folder = Path(options.json)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / time.strftime("%Y%m%d-%H%M%S.json")
+    file.write_text(json.dumps(figures, indent=1))
+    print(f"\nfigures in {file}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
