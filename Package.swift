@@ -20,14 +20,14 @@ let package = Package(
         .target(name: "Observability", dependencies: ["Reactor", "CLinux", logging]),
         .target(name: "Store", dependencies: ["Reactor", "RESP", "Configuration", "Observability", "CLinux"]),
         .target(name: "Sentinel", dependencies: ["Reactor", "RESP", "Configuration", "Observability"]),
-        .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability"]),
+        .target(name: "Proxy", dependencies: ["Reactor", "Configuration", "Observability", "CLinux", logging]),
         .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux"]),
         .target(
             name: "Node",
-            dependencies: ["Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP"]),
+            dependencies: ["CLinux", "Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP", logging]),
         .executableTarget(
             name: "vigie",
-            dependencies: ["Node", "Store", "Reactor", logging, .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            dependencies: ["Node", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux"], path: "Tests/Reactor"),
         .testTarget(name: "RESPTests", dependencies: ["RESP", "Reactor"], path: "Tests/RESP"),
@@ -37,6 +37,7 @@ let package = Package(
         .testTarget(name: "SentinelTests", dependencies: ["Sentinel", "Reactor", "RESP"], path: "Tests/Sentinel"),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor"], path: "Tests/Proxy"),
         .testTarget(name: "VRRPTests", dependencies: ["VRRP", "Reactor"], path: "Tests/VRRP"),
+        .testTarget(name: "NodeTests", dependencies: ["Node", "Store", "Reactor"], path: "Tests/Node"),
         .testTarget(
             name: "SimulationTests",
             dependencies: ["Node", "Store", "Sentinel", "Proxy", "VRRP", "Reactor", "RESP"], path: "Tests/Simulation"),

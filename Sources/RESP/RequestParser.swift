@@ -26,6 +26,9 @@ public struct RequestParser: ~Copyable {
     public static let unauthenticatedArgumentsMax = 10
 
     private let area: ArgumentArea
+
+    /// Bytes of the request found, from the front of the buffer; nil when it did not lie whole in the buffer.
+    public var sizeInBuffer: Int? { pending == nil ? consumed : nil }
     /// How many arguments the request found has.
     public private(set) var count = 0
     private var consumed = 0
@@ -112,6 +115,56 @@ public struct RequestParser: ~Copyable {
         consumed = p
         needed = 0
         return .request
+    }
+
+    /// Finds as many whole requests at the front of the buffer as are there, up to `ArgumentArea.spansMax`, and consumes nothing.
+    ///
+    /// It stops before everything that is not an ordinary, complete array of bulk strings: `next` deals with that, limits and
+    /// errors included.
+    /// - Returns: how many; their spans and arguments are in the area.
+    @inline(__always)
+    public func lookAhead(_ input: InputBuffer) -> Int {
+        let available = input.count
+        if available < needed || available < 4 || pending != nil { return 0 }
+        let base = UnsafePointer(input.base.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self))
+        let arguments = area.base
+        let capacity = area.capacity
+        var found = 0
+        var used = 0
+        var p = 0
+        scan: while found < ArgumentArea.spansMax {
+            let first = used
+            guard let total = RequestParser.shortNumber(base, available, &p, 0x2A), total > 0, used &+ total <= capacity else { break }
+            for _ in 0..<total {
+                guard let size = RequestParser.shortNumber(base, available, &p, 0x24), available &- p >= size &+ 2 else { break scan }
+                arguments[used] = Argument(base: base + p, count: size)
+                used &+= 1
+                p &+= size &+ 2
+            }
+            area.spans[found] = RequestSpan(first: first, count: total, end: p, tag: 0, hash: 0)
+            found &+= 1
+        }
+        return found
+    }
+
+    /// Reads the mark, at most five digits, CR and LF.
+    @inline(__always)
+    private static func shortNumber(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int, _ mark: UInt8) -> Int? {
+        var i = p
+        guard available &- i >= 4, base[i] == mark else { return nil }
+        var value = Int(base[i &+ 1] &- 48)
+        if value > 9 { return nil }
+        i &+= 2
+        let end = min(available &- 1, i &+ 4)
+        while i < end {
+            let digit = base[i] &- 48
+            if digit > 9 { break }
+            value = value &* 10 &+ Int(digit)
+            i &+= 1
+        }
+        guard i < available &- 1, base[i] == 13 else { return nil }
+        p = i &+ 2
+        return value
     }
 
     /// Drops the request found from the input and lets go of memory that no command kept.

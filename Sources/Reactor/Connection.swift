@@ -20,7 +20,8 @@ public enum CloseReason: Equatable, Sendable {
     case inputLimitReached
 }
 
-/// What a role does with a connection's events. All are called on the loop, never from within a call that the role itself makes.
+/// What a role does with a connection's events. All are called on the loop, never from within a call that the role itself
+/// makes.
 public protocol ConnectionHandler: AnyObject {
     /// New bytes are in `connection.input`.
     func connectionReceived(_ connection: Connection)
@@ -57,6 +58,9 @@ public final class Connection: EventSource {
     public var inputLimit = 1 << 30
     /// The loop that serves the connection.
     public unowned let loop: Loop
+    /// The same without the count of references, for the path of every event: a loop that goes away closes its
+    /// connections first, and a closed one does not touch it.
+    private unowned(unsafe) let core: Loop
     /// What the loop's statistics call the time spent in this connection's handler.
     public var role: StaticString = "connection"
     override var label: StaticString { role }
@@ -70,8 +74,13 @@ public final class Connection: EventSource {
     private var hasReadEnd = false
     private var isClosingAfterFlush = false
     private var isShutdownPending = false
+    private var hasSentEnd = false
     private var isWaitingForRoom = false
-    private var drainMark: Int?
+    private var isOverLimit = false
+    private var drainMark = -1
+    private var softLimit = Int.max
+    private var softLimitSeconds: Int32 = 0
+    private var softLimitTimer: TimerID?
     var connectTimer: TimerID?
 
     /// A connection reads at most this many bytes before the others have their turn.
@@ -82,6 +91,7 @@ public final class Connection: EventSource {
 
     init(loop: Loop, transport: any Transport, phase: Phase, local: SocketAddress, peer: SocketAddress) {
         self.loop = loop
+        core = loop
         self.transport = transport
         self.phase = phase
         self.local = local
@@ -104,10 +114,18 @@ public final class Connection: EventSource {
 
     // MARK: what a role asks for
 
-    /// More queued output than this closes the connection with `.outputLimitReached`.
-    public var outputLimit: Int {
-        get { output.state.pointee.hardLimit }
-        set { output.state.pointee.hardLimit = newValue }
+    /// More queued output than this closes the connection with `.outputLimitReached`. Looked at when the chain gets
+    /// another block, so one block more may be queued.
+    public var outputLimit = Int.max
+
+    /// Queued output that stays above `bytes` for `seconds` without a break closes the connection with
+    /// `.outputLimitReached`: the soft half of Redis's `client-output-buffer-limit`. 0 bytes is no limit.
+    public func setSoftOutputLimit(_ bytes: Int, seconds: Int) {
+        softLimit = bytes > 0 ? bytes : .max
+        softLimitSeconds = Int32(clamping: max(0, seconds))
+        if let timer = softLimitTimer { core.cancel(timer) }
+        softLimitTimer = nil
+        if phase != .closed { watchSoftLimit() }
     }
 
     public func setNoDelay(_ on: Bool) { transport.setNoDelay(on) }
@@ -127,28 +145,28 @@ public final class Connection: EventSource {
     public func scheduleRead() {
         guard !isReadScheduled, phase == .open else { return }
         isReadScheduled = true
-        loop.pendingReads.append(self)
+        core.pendingReads.append(self)
     }
 
     /// Calls `connectionDrained` once, when no more than `mark` bytes wait to be sent; at the next flush if that is so now.
     public func notifyDrained(below mark: Int) {
-        drainMark = mark
-        outputGrew()
+        drainMark = max(0, mark)
+        scheduleFlush()
     }
 
     /// Closes at once; what is queued is dropped. With `reset` the peer sees a reset connection.
     public func close(reset: Bool = false) { close(.local, reset: reset) }
 
-    /// Reads nothing more, sends what is queued, closes.
+    /// Reads nothing more, sends what is queued (once connected, if that is still under way), closes.
     public func closeAfterFlush() {
-        guard phase == .open, !isClosingAfterFlush else {
-            if phase == .connecting { close(.local) }
+        guard phase != .closed, !isClosingAfterFlush else { return }
+        if phase == .connecting, output.isEmpty {
+            close(.local)
             return
         }
         isClosingAfterFlush = true
         isReadingPaused = true
-        input.discard()
-        outputGrew()
+        scheduleFlush()
     }
 
     /// True once `closeAfterFlush` was called.
@@ -157,86 +175,135 @@ public final class Connection: EventSource {
     /// The peer has ended its half.
     public var hasReachedEnd: Bool { hasReadEnd }
 
-    /// Sends what is queued, then the end of our half of the stream; receiving goes on.
+    /// Sends what is queued, then the end of our half of the stream; receiving goes on. Once both halves have ended the
+    /// connection closes by itself (`.endOfStream`).
     public func shutdownSending() {
-        guard phase == .open, !isShutdownPending else { return }
+        guard phase != .closed, !isShutdownPending, !hasSentEnd else { return }
         isShutdownPending = true
-        outputGrew()
+        scheduleFlush()
     }
 
     // MARK: events
 
-    /// The output went from nothing to something, or something waits for its being sent.
+    /// The output has got another block.
     @usableFromInline
     func outputGrew() {
-        if output.count > output.state.pointee.hardLimit, phase == .open {
-            close(.outputLimitReached)
-            return
+        if !isFlushScheduled { scheduleFlush() }
+        let count = output.count
+        if count > outputLimit, !isOverLimit {
+            // Not here: whoever appends is in the middle of it.
+            isOverLimit = true
+            core.deferWork(label: label) { [self] in close(.outputLimitReached) }
         }
+        if count > softLimit { watchSoftLimit() }
+    }
+
+    private func scheduleFlush() {
         guard !isFlushScheduled, phase == .open, !isWaitingForRoom else { return }
         isFlushScheduled = true
-        loop.pendingFlushes.append(self)
+        core.pendingFlushes.append(self)
+    }
+
+    private func watchSoftLimit() {
+        if output.count <= softLimit {
+            if let timer = softLimitTimer { core.cancel(timer) }
+            softLimitTimer = nil
+        } else if softLimitTimer == nil {
+            softLimitTimer = core.schedule(after: .seconds(Int64(softLimitSeconds)), label: "soft output limit") { [unowned self] in
+                softLimitTimer = nil
+                if output.count > softLimit { close(.outputLimitReached) }
+            }
+        }
     }
 
     override func ready(_ events: Readiness) {
-        switch phase {
-        case .closed:
-            return
-        case .connecting:
+        if phase == .connecting {
             guard !events.isDisjoint(with: [.writable, .failed, .hungUp]) else { return }
             finishConnecting()
-        case .open:
-            if events.contains(.writable), isWaitingForRoom {
-                isWaitingForRoom = false
-                flush()
-            }
-            if !events.isDisjoint(with: [.readable, .hungUp, .peerEnded, .failed]), phase == .open {
-                mayHaveInput = true
-                read(untilEmpty: !events.isDisjoint(with: [.hungUp, .peerEnded, .failed]))
-            }
+            // What the peer said first may be in the same event, and no other will tell.
         }
+        guard phase == .open else { return }
+        let isOver = !events.isDisjoint(with: [.hungUp, .failed])
+        if isWaitingForRoom, isOver || events.contains(.writable) {
+            // Not sent here but with the others: what this iteration appends has to pass `beforeFlush` first.
+            isWaitingForRoom = false
+            scheduleFlush()
+        }
+        if hasReadEnd {
+            if isOver, !hasSentEnd { close(.receiveFailed(connectionError)) }
+        } else if isOver || !events.isDisjoint(with: [.readable, .peerEnded]) {
+            mayHaveInput = true
+            read(untilEmpty: isOver || events.contains(.peerEnded))
+        }
+    }
+
+    private var connectionError: Int32 {
+        let error = transport.connectResult()
+        return error == 0 ? ECONNRESET : error
     }
 
     func finishConnecting() {
         let result = transport.connectResult()
-        if let timer = connectTimer { loop.cancel(timer) }
+        if let timer = connectTimer { core.cancel(timer) }
         connectTimer = nil
         guard result == 0 else {
             close(.connectFailed(result))
             return
         }
         phase = .open
-        loop.completeOutgoing(self)
+        core.completeOutgoing(self)
+        guard local != peer else {
+            // TCP lets a socket on the loopback connect to itself when the port it asks for is its own.
+            close(.connectFailed(ECONNREFUSED), reset: true)
+            return
+        }
         handler?.connectionOpened(self)
-        if !output.isEmpty { outputGrew() }
+        scheduleFlush()
+    }
+
+    override func abandon() {
+        phase = .closed
+        transport.close(reset: false)
+        output.startDiscarding()
+        input.discard()
+        handler = nil
     }
 
     /// Called by the loop for connections on its list of pending reads.
     func readPending() {
         isReadScheduled = false
         guard phase == .open, !isReadingPaused else { return }
-        if !input.isEmpty {
-            handler?.connectionReceived(self)
-            input.settle(sharedArea: loop.receiveArea, size: Loop.receiveAreaSize)
-        }
+        if !input.isEmpty { callReceived() }
         read(untilEmpty: true)
+    }
+
+    /// Hands the readable bytes to the handler and keeps what it leaves.
+    @inline(__always)
+    private func callReceived() {
+        input.forgetExpectation()
+        handler?.connectionReceived(self)
+        if phase == .closed || isClosingAfterFlush { input.discard() }
+        input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
     }
 
     private func read(untilEmpty: Bool) {
         var budget = Connection.readBudget
-        while mayHaveInput, !isReadingPaused, !hasReadEnd, phase == .open {
-            if budget <= 0 {
+        while mayHaveInput, !isReadingPaused, phase == .open {
+            if budget <= 0 || (isFlushScheduled && output.count > Connection.sendBudget) {
+                // The others have their turn, and what was answered is sent before more is asked.
+                input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
                 scheduleRead()
                 return
             }
             let direct = input.state.pointee.directRemaining
             let (target, room) = direct > 0
                 ? (input.state.pointee.direct!, direct)
-                : input.target(sharedArea: loop.receiveArea, size: Loop.receiveAreaSize)
+                : input.target(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
             let received = transport.receive(into: target, count: room)
             if received > 0 {
                 budget -= received
-                loop.statistics.bytesReceived += UInt64(received)
+                core.counters.pointee.bytesReceived &+= UInt64(received)
+                // A short count means that the kernel's buffer is empty (epoll(7)); what comes later makes a new edge.
                 if received < room, !untilEmpty { mayHaveInput = false }
                 if direct > 0 {
                     input.state.pointee.direct = target + received
@@ -248,15 +315,16 @@ public final class Connection: EventSource {
                         close(.inputLimitReached)
                         return
                     }
+                    if !input.isWorthReading {
+                        if !mayHaveInput { input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize) }
+                        continue
+                    }
                 }
-                handler?.connectionReceived(self)
-                input.settle(sharedArea: loop.receiveArea, size: Loop.receiveAreaSize)
+                callReceived()
             } else {
-                input.settle(sharedArea: loop.receiveArea, size: Loop.receiveAreaSize)
+                input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
                 if received == 0 {
-                    mayHaveInput = false
-                    hasReadEnd = true
-                    handler?.connectionReachedEnd(self)
+                    reachEnd()
                 } else if received == -Int(EAGAIN) {
                     mayHaveInput = false
                 } else if received != -Int(EINTR) {
@@ -266,25 +334,39 @@ public final class Connection: EventSource {
         }
     }
 
-    /// Sends what is queued; called by the loop at the end of an iteration, and when the kernel has room again.
+    private func reachEnd() {
+        mayHaveInput = false
+        hasReadEnd = true
+        // What the handler still waited for does not come any more.
+        handler?.connectionReachedEnd(self)
+        if hasSentEnd { close(.endOfStream) }
+    }
+
+    /// Sends what is queued; called by the loop at the end of an iteration.
     func flush() {
         isFlushScheduled = false
-        guard phase == .open else { return }
+        guard phase == .open, !isOverLimit else { return }
         var budget = Connection.sendBudget
         while !output.isEmpty {
             if budget <= 0 {
-                outputGrew()
-                loop.hasUnfinishedWork = true
+                scheduleFlush()
                 break
             }
+            var asked = 0
             let sent = withUnsafeTemporaryAllocation(of: iovec.self, capacity: Connection.vectorsMax) { vectors in
-                let count = output.gather(into: vectors.baseAddress!, limit: Connection.vectorsMax)
-                return transport.send(vectors.baseAddress!, count: count)
+                let (count, bytes) = output.gather(into: vectors.baseAddress!, limit: Connection.vectorsMax)
+                asked = bytes
+                return bytes == 0 ? 0 : transport.send(vectors.baseAddress!, count: count)
             }
             if sent >= 0 {
                 output.consume(sent)
                 budget -= sent
-                loop.statistics.bytesSent += UInt64(sent)
+                core.counters.pointee.bytesSent &+= UInt64(sent)
+                // The kernel's buffer is full, and an edge will tell when there is room (epoll(7)).
+                if sent < asked {
+                    isWaitingForRoom = true
+                    break
+                }
             } else if sent == -Int(EAGAIN) {
                 isWaitingForRoom = true
                 break
@@ -293,32 +375,47 @@ public final class Connection: EventSource {
                 return
             }
         }
-        if let mark = drainMark, output.count <= mark {
-            drainMark = nil
+        if softLimitTimer != nil || softLimit != .max { watchSoftLimit() }
+        if drainMark >= 0, output.count <= drainMark {
+            drainMark = -1
             handler?.connectionDrained(self)
         }
-        if output.isEmpty, phase == .open {
-            if isClosingAfterFlush {
-                close(hasReadEnd ? .endOfStream : .local, reset: false)
-            } else if isShutdownPending {
-                isShutdownPending = false
-                transport.shutdownSending()
-            }
+        if output.isEmpty, phase == .open, isClosingAfterFlush || isShutdownPending { finishSending() }
+    }
+
+    private func finishSending() {
+        if isClosingAfterFlush {
+            discardUnread()
+            close(hasReadEnd ? .endOfStream : .local)
+            return
         }
+        isShutdownPending = false
+        hasSentEnd = true
+        transport.shutdownSending()
+        if hasReadEnd { close(.endOfStream) }
+    }
+
+    /// Closing a socket with unread bytes resets the connection, and the peer may lose our last words.
+    private func discardUnread() {
+        guard !hasReadEnd, mayHaveInput else { return }
+        for _ in 0..<16 where transport.receive(into: core.receiveArea, count: Loop.receiveAreaSize) == Loop.receiveAreaSize {}
     }
 
     func close(_ reason: CloseReason, reset: Bool = false) {
         guard phase != .closed else { return }
         phase = .closed
-        if let timer = connectTimer { loop.cancel(timer) }
+        if let timer = connectTimer { core.cancel(timer) }
+        if let timer = softLimitTimer { core.cancel(timer) }
         connectTimer = nil
-        loop.forget(self)
+        softLimitTimer = nil
+        core.forget(self)
         transport.close(reset: reset)
-        output.releaseBlocks()
-        output.state.pointee.owner = nil
-        input.discard()
-        loop.deferWork(label: label) { [self] in
-            input.settle(sharedArea: loop.receiveArea, size: Loop.receiveAreaSize)
+        output.startDiscarding()
+        input.state.pointee.directRemaining = 0
+        // The handler may be in the middle of reading and answering: its buffers go when it has returned.
+        core.deferWork(label: label) { [self] in
+            input.discard()
+            input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
             output.releaseBlocks()
             let last = handler
             handler = nil

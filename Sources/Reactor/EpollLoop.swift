@@ -11,27 +11,38 @@ public final class EpollLoop: Loop {
     private let events: UnsafeMutablePointer<epoll_event>
     private static let eventsMax = 1024
 
+    /// What is registered under each descriptor number; grows with the highest number seen.
     private struct Slot {
         var registration: UInt32 = 0
         var source: EventSource?
     }
-    private var slots: [Slot] = []
+    private var slots: UnsafeMutablePointer<Slot>
+    private var slotCount = 64
     private var lastRegistration: UInt32 = 0
+    /// Kernels before 5.11 and some sandboxes have no epoll_pwait2; there waits are rounded up to milliseconds.
+    private var hasNanosecondWait = true
 
     private var signalSource: SignalSource?
     private var workers: BackgroundWorkers?
 
-    /// - Throws: `SystemError` when the kernel refuses an epoll instance.
+    /// Traps when the kernel refuses an epoll instance: nothing can be served then.
     public override init() {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         precondition(epoll >= 0, "epoll_create1 failed with errno \(errno)")
         events = .allocate(capacity: EpollLoop.eventsMax)
+        slots = .allocate(capacity: slotCount)
+        slots.initialize(repeating: Slot(), count: slotCount)
         super.init()
         signal(SIGPIPE, SIG_IGN)
+        var nothing = timespec()
+        hasNanosecondWait = epoll_pwait2(epoll, events, 1, &nothing, nil) >= 0 || errno != ENOSYS
         readClocks()
     }
 
     deinit {
+        for index in 0..<slotCount { slots[index].source?.abandon() }
+        slots.deinitialize(count: slotCount)
+        slots.deallocate()
         events.deallocate()
         Glibc.close(epoll)
     }
@@ -40,7 +51,7 @@ public final class EpollLoop: Loop {
 
     func register(_ source: EventSource, descriptor: Int32, events mask: Readiness) throws(SystemError) {
         let index = Int(descriptor)
-        while slots.count <= index { slots.append(Slot()) }
+        if index >= slotCount { growSlots(beyond: index) }
         lastRegistration &+= 1
         slots[index] = Slot(registration: lastRegistration, source: source)
         source.registration = lastRegistration
@@ -53,15 +64,23 @@ public final class EpollLoop: Loop {
         }
     }
 
+    private func growSlots(beyond index: Int) {
+        let count = max(index + 1, slotCount * 2)
+        let grown = UnsafeMutablePointer<Slot>.allocate(capacity: count)
+        grown.moveInitialize(from: slots, count: slotCount)
+        (grown + slotCount).initialize(repeating: Slot(), count: count - slotCount)
+        slots.deallocate()
+        slots = grown
+        slotCount = count
+    }
+
     /// Takes the source off the table; closing the descriptor takes it out of epoll.
     func unregister(_ source: EventSource, descriptor: Int32) {
-        guard descriptor >= 0, Int(descriptor) < slots.count, slots[Int(descriptor)].source === source else { return }
+        guard descriptor >= 0, Int(descriptor) < slotCount, slots[Int(descriptor)].source === source else { return }
         slots[Int(descriptor)] = Slot()
     }
 
-    public override func forget(_ source: EventSource) {
-        if let connection = source as? Connection { unregister(connection, descriptor: connection.descriptor) }
-    }
+    public override func forget(_ connection: Connection) { unregister(connection, descriptor: connection.descriptor) }
 
     // MARK: waiting
 
@@ -80,33 +99,39 @@ public final class EpollLoop: Loop {
     }
 
     public override func poll(until deadline: Instant) {
-        let count: Int32
-        if deadline == .distantFuture {
-            count = epoll_pwait2(epoll, events, Int32(EpollLoop.eventsMax), nil, nil)
-        } else {
-            var wait = timespec()
-            if deadline > .zero {
-                updateClock()
-                let left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
-                wait.tv_sec = Int(left / 1_000_000_000)
-                wait.tv_nsec = Int(left % 1_000_000_000)
-            }
-            count = epoll_pwait2(epoll, events, Int32(EpollLoop.eventsMax), &wait, nil)
-        }
+        let count = wait(until: deadline)
         readClocks()
+        wokeAt = now
         guard count > 0 else { return }
         for index in 0..<Int(count) {
             let event = events[index]
             let descriptor = Int(UInt32(truncatingIfNeeded: event.data.u64))
             let registration = UInt32(truncatingIfNeeded: event.data.u64 >> 32)
-            guard descriptor < slots.count, slots[descriptor].registration == registration,
+            guard descriptor < slotCount, slots[descriptor].registration == registration,
                 let source = slots[descriptor].source
             else {
-                statistics.lateEventsDropped += 1
+                counters.pointee.lateEventsDropped += 1
                 continue
             }
             measure(source.label) { source.ready(Readiness(rawValue: event.events)) }
         }
+    }
+
+    private func wait(until deadline: Instant) -> Int32 {
+        if deadline == .distantFuture { return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), -1) }
+        var left: UInt64 = 0
+        if deadline > .zero {
+            updateClock()
+            left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
+        }
+        if left == 0 { return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), 0) }
+        guard hasNanosecondWait else {
+            return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), Int32(clamping: (left + 999_999) / 1_000_000))
+        }
+        var time = timespec()
+        time.tv_sec = Int(left / 1_000_000_000)
+        time.tv_nsec = Int(left % 1_000_000_000)
+        return epoll_pwait2(epoll, events, Int32(EpollLoop.eventsMax), &time, nil)
     }
 
     // MARK: stream sockets
@@ -117,7 +142,7 @@ public final class EpollLoop: Loop {
         guard descriptor >= 0 else { throw SystemError("socket for \(address)") }
         var bound = false
         defer { if !bound { Glibc.close(descriptor) } }
-        if case .unix(let path) = address { unlink(path) } else { setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1) }
+        if case .unix(let path) = address { removeStaleSocket(path) } else { setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1) }
         if case .ipv6 = address { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
         if options.reusePort { setOption(descriptor, SOL_SOCKET, SO_REUSEPORT, 1) }
         if options.freeBind { setOption(descriptor, Int32(IPPROTO_IP), IP_FREEBIND, 1) }
@@ -131,11 +156,18 @@ public final class EpollLoop: Loop {
         }
         guard Glibc.listen(descriptor, options.backlog) == 0 else { throw SystemError("listen \(address)") }
         let listener = SocketListener(loop: self, descriptor: descriptor, address: address, handler: handler)
+        listener.sendBufferSize = options.sendBufferSize
         listener.address = localAddress(of: descriptor) ?? address
         if case .unix = address { listener.address = address }
         try register(listener, descriptor: descriptor, events: .readable)
         bound = true
         return listener
+    }
+
+    /// A socket's file outlives its process and would make bind fail. Anything that is not a socket is left alone.
+    private func removeStaleSocket(_ path: String) {
+        var information = stat()
+        if lstat(path, &information) == 0, information.st_mode & S_IFMT == S_IFSOCK { unlink(path) }
     }
 
     public override func connect(to address: SocketAddress, from local: SocketAddress?, timeout: Duration, handler: any ConnectionHandler) -> Connection {
@@ -144,11 +176,13 @@ public final class EpollLoop: Loop {
         case .ipv6: AF_INET6
         case .unix: AF_UNIX
         }
-        let transport = SocketTransport(descriptor: socket(family, openFlags, 0))
+        let descriptor = socket(family, openFlags, 0)
+        let failure = descriptor < 0 ? errno : 0
+        let transport = SocketTransport(descriptor: descriptor)
         let connection = Connection(
             loop: self, transport: transport, phase: .connecting, local: local ?? .anyIPv4(port: 0), peer: address)
         connection.handler = handler
-        if let problem = start(connection, transport: transport, from: local) {
+        if let problem = failure != 0 ? failure : start(connection, transport: transport, from: local) {
             deferWork(label: "connect") { connection.close(.connectFailed(problem)) }
             return connection
         }
@@ -159,7 +193,6 @@ public final class EpollLoop: Loop {
     /// - Returns: the errno of what went wrong at once, nil while the attempt is under way.
     private func start(_ connection: Connection, transport: SocketTransport, from local: SocketAddress?) -> Int32? {
         let descriptor = transport.descriptor
-        guard descriptor >= 0 else { return errno }
         do throws(SystemError) {
             if let local {
                 setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
@@ -180,42 +213,60 @@ public final class EpollLoop: Loop {
 
     fileprivate func accept(from listener: SocketListener) {
         for _ in 0..<SocketListener.batch {
+            guard listener.descriptor >= 0 else { return }
             var raw = RawAddress()
             let descriptor = raw.withMutableSockaddr { accept4(listener.descriptor, $0, $1, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)) }
             if descriptor < 0 {
                 switch errno {
                 case EAGAIN: return
-                case EINTR, ECONNABORTED, EPROTO: continue
+                // accept(2): pending errors of the new connection are treated like a connection that is not there.
+                case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH: continue
                 default:
-                    // Out of descriptors or memory: the edge is spent, so look again by the clock until it is better.
-                    statistics.acceptsFailed += 1
-                    schedule(after: .milliseconds(50), label: "accept again") { [weak listener, weak self] in
-                        if let listener, listener.descriptor >= 0 { self?.accept(from: listener) }
-                    }
+                    counters.pointee.acceptsFailed += 1
+                    acceptLater(listener)
                     return
                 }
             }
-            statistics.connectionsAccepted += 1
-            var peer = raw.socketAddress ?? listener.address
-            if case .unix = peer { peer = listener.address }
-            var local = listener.address
-            if case .unix = local {} else { local = localAddress(of: descriptor) ?? local }
-            let connection = Connection(
-                loop: self, transport: SocketTransport(descriptor: descriptor), phase: .open, local: local, peer: peer)
-            do throws(SystemError) {
-                try register(connection, descriptor: descriptor, events: [.readable, .writable, .peerEnded])
-            } catch {
-                connection.close()
-                continue
-            }
-            listener.handler.listener(listener, accepted: connection)
-            if connection.handler == nil { connection.close() }
+            counters.pointee.connectionsAccepted += 1
+            take(descriptor, from: raw, listener)
         }
         // More may wait, and no new edge will tell.
-        deferWork(label: listener.label) { [weak listener, weak self] in
-            if let listener, listener.descriptor >= 0 { self?.accept(from: listener) }
+        continueNextIteration(label: listener.label) { [weak listener, weak self] in
+            if let listener { self?.accept(from: listener) }
         }
-        hasUnfinishedWork = true
+    }
+
+    /// Out of descriptors or memory: the edge is spent, so look again by the clock until it is better.
+    private func acceptLater(_ listener: SocketListener) {
+        guard !listener.isRetryScheduled else { return }
+        listener.isRetryScheduled = true
+        schedule(after: .milliseconds(50), label: "accept again") { [weak listener, weak self] in
+            guard let listener else { return }
+            listener.isRetryScheduled = false
+            self?.accept(from: listener)
+        }
+    }
+
+    private func take(_ descriptor: Int32, from raw: RawAddress, _ listener: SocketListener) {
+        var peer = raw.socketAddress ?? listener.address
+        var local = listener.address
+        if case .unix = listener.address {
+            peer = listener.address
+            // Unlike a TCP socket's, a Unix socket's buffer size is not its listener's.
+            if let size = listener.sendBufferSize { setOption(descriptor, SOL_SOCKET, SO_SNDBUF, size) }
+        } else if listener.address.isWildcard {
+            local = localAddress(of: descriptor) ?? local
+        }
+        let connection = Connection(
+            loop: self, transport: SocketTransport(descriptor: descriptor), phase: .open, local: local, peer: peer)
+        do throws(SystemError) {
+            try register(connection, descriptor: descriptor, events: [.readable, .writable, .peerEnded])
+        } catch {
+            connection.close()
+            return
+        }
+        listener.handler.listener(listener, accepted: connection)
+        if connection.handler == nil { connection.close() }
     }
 
     private var openFlags: Int32 { Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue) }
@@ -267,6 +318,7 @@ public final class EpollLoop: Loop {
             for p in envp { free(p) }
         }
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
+        guard null >= 0 else { throw SystemError("open /dev/null for \(program)") }
         defer { Glibc.close(null) }
         var emptyMask = sigset_t()
         sigemptyset(&emptyMask)
@@ -291,7 +343,7 @@ public final class EpollLoop: Loop {
             }
         }
         guard pid > 0 else { throw SystemError("fork for \(program)") }
-        try watch(pid, onExit)
+        watch(pid, onExit)
         return pid
     }
 
@@ -303,18 +355,64 @@ public final class EpollLoop: Loop {
     @discardableResult
     public override func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
         let pid = vigie_fork()
-        if pid == 0 { _exit(body()) }
+        if pid == 0 {
+            closeInheritedDescriptors()
+            _exit(body())
+        }
         guard pid > 0 else { throw SystemError("fork") }
-        try watch(pid, onExit)
+        watch(pid, onExit)
         return pid
     }
 
-    private func watch(_ pid: Int32, _ onExit: @escaping (ChildStatus) -> Void) throws(SystemError) {
+    public override func forkWriter(_ body: (_ descriptor: Int32) -> Int32, handler: any ConnectionHandler, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> (connection: Connection, pid: Int32) {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else { throw SystemError("socketpair") }
+        _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+        let pid = vigie_fork()
+        if pid == 0 {
+            Glibc.close(ends[0])
+            closeInheritedDescriptors()
+            _exit(body(ends[1]))
+        }
+        Glibc.close(ends[1])
+        guard pid > 0 else {
+            let problem = SystemError("fork")
+            Glibc.close(ends[0])
+            throw problem
+        }
+        watch(pid, onExit)
+        let connection = Connection(
+            loop: self, transport: SocketTransport(descriptor: ends[0]), phase: .open, local: .unix("parent"), peer: .unix("child \(pid)"))
+        connection.handler = handler
+        do throws(SystemError) {
+            try register(connection, descriptor: ends[0], events: [.readable, .writable, .peerEnded])
+        } catch {
+            connection.handler = nil
+            connection.close()
+            throw error
+        }
+        return (connection, pid)
+    }
+
+    /// A forked child that kept our sockets would keep the ports bound and closed connections open as long as it lives.
+    /// And it takes signals as any process does.
+    private func closeInheritedDescriptors() {
+        for index in 0..<slotCount where slots[index].source != nil { Glibc.close(Int32(index)) }
+        Glibc.close(epoll)
+        var nothing = sigset_t()
+        sigemptyset(&nothing)
+        sigprocmask(SIG_SETMASK, &nothing, nil)
+    }
+
+    private func watch(_ pid: Int32, _ onExit: @escaping (ChildStatus) -> Void) {
         let descriptor = pidfd_open(pid, 0)
-        guard descriptor >= 0 else { throw SystemError("pidfd_open of child \(pid)") }
-        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         let watch = ChildWatch(loop: self, descriptor: descriptor, pid: pid, onExit: onExit)
-        try register(watch, descriptor: descriptor, events: .readable)
+        if descriptor >= 0 {
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+            if (try? register(watch, descriptor: descriptor, events: .readable)) != nil { return }
+        }
+        // Out of descriptors: the child runs already and must not stay a zombie, so ask for it by the clock.
+        watch.poll()
     }
 
     private func currentEnvironment() -> [String] {
@@ -353,6 +451,8 @@ final class SocketListener: Listener {
     /// Connections accepted before the others have their turn.
     static let batch = 256
     private(set) var descriptor: Int32
+    var isRetryScheduled = false
+    var sendBufferSize: Int32?
     private weak var loop: EpollLoop?
 
     init(loop: EpollLoop, descriptor: Int32, address: SocketAddress, handler: any ListenerHandler) {
@@ -362,6 +462,8 @@ final class SocketListener: Listener {
     }
 
     override func ready(_ events: Readiness) { loop?.accept(from: self) }
+
+    override func abandon() { close() }
 
     override func close() {
         guard descriptor >= 0 else { return }
@@ -454,9 +556,10 @@ final class KernelDatagramSocket: DatagramSocket {
             }
             onReceive(UnsafeRawBufferPointer(start: loop.receiveArea, count: count), raw)
         }
-        loop.deferWork { [weak self] in self?.ready(.readable) }
-        loop.hasUnfinishedWork = true
+        loop.continueNextIteration(label: label) { [weak self] in self?.ready(.readable) }
     }
+
+    override func abandon() { close() }
 
     override func bind(_ address: RawAddress) throws(SystemError) {
         guard address.withSockaddr({ Glibc.bind(fd, $0, $1) }) == 0 else {
@@ -514,6 +617,8 @@ final class SignalSource: EventSource {
 
     override var label: StaticString { "signal" }
 
+    override func abandon() { close(descriptor) }
+
     override func ready(_ events: Readiness) {
         var info = signalfd_siginfo()
         while read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) == MemoryLayout<signalfd_siginfo>.size {
@@ -538,13 +643,26 @@ final class ChildWatch: EventSource {
 
     override var label: StaticString { "child" }
 
-    override func ready(_ events: Readiness) {
+    override func ready(_ events: Readiness) { _ = reap() }
+
+    /// - Returns: whether the child had ended.
+    private func reap() -> Bool {
         var status: Int32 = 0
-        guard waitpid(pid, &status, WNOHANG) == pid else { return }
-        loop?.unregister(self, descriptor: descriptor)
-        Glibc.close(descriptor)
+        guard waitpid(pid, &status, WNOHANG) == pid else { return false }
+        abandon()
         // wait(2): the low seven bits are the signal, the second byte the exit status.
         onExit(status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .signalled(status & 0x7f))
+        return true
+    }
+
+    func poll() {
+        if !reap() { loop?.schedule(after: .milliseconds(50), label: label) { self.poll() } }
+    }
+
+    override func abandon() {
+        guard descriptor >= 0 else { return }
+        loop?.unregister(self, descriptor: descriptor)
+        Glibc.close(descriptor)
     }
 }
 
@@ -555,19 +673,28 @@ final class BackgroundWorkers: EventSource {
         struct State {
             var waiting: [(id: UInt64, work: @Sendable () -> Void)] = []
             var finished: [UInt64] = []
+            var isStopped = false
         }
         let state = Mutex(State())
         let wake: Int32
-        var available = sem_t()
+        let available = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
         init(wake: Int32) {
             self.wake = wake
-            sem_init(&available, 0, 0)
+            available.initialize(to: sem_t())
+            sem_init(available, 0, 0)
+        }
+
+        deinit {
+            sem_destroy(available)
+            available.deallocate()
+            close(wake)
         }
 
         func work() {
             while true {
-                guard sem_wait(&available) == 0 else { continue }
+                guard sem_wait(available) == 0 else { continue }
+                if state.withLock({ $0.isStopped }) { return }
                 guard let job = state.withLock({ $0.waiting.isEmpty ? nil : $0.waiting.removeFirst() }) else { continue }
                 job.work()
                 state.withLock { $0.finished.append(job.id) }
@@ -612,10 +739,16 @@ final class BackgroundWorkers: EventSource {
         let id = nextID
         completions[id] = completion
         shared.state.withLock { $0.waiting.append((id, work)) }
-        sem_post(&shared.available)
+        sem_post(shared.available)
     }
 
     override var label: StaticString { "background completion" }
+
+    /// The threads finish what they are at and end; the last one closes the eventfd.
+    override func abandon() {
+        shared.state.withLock { $0.isStopped = true }
+        for _ in 0..<BackgroundWorkers.threads { sem_post(shared.available) }
+    }
 
     override func ready(_ events: Readiness) {
         var count: UInt64 = 0

@@ -18,4 +18,7 @@ public class EventSource {
     var label: StaticString { "event" }
 
     func ready(_ events: Readiness) {}
+
+    /// The loop goes away: lets go of the descriptor, tells nobody.
+    func abandon() {}
 }

@@ -55,7 +55,8 @@ public struct InputBuffer {
         state.pointee.count &-= size
     }
 
-    /// Says that nothing can be done before `size` readable bytes are there in one piece.
+    /// Says that nothing can be done before `size` readable bytes are there in one piece: the handler is called again
+    /// when they are (or the stream has ended, and then it must look at `count`). Holds for one call.
     @inlinable public func expect(_ size: Int) { state.pointee.expected = size }
 
     /// The next `count` bytes of the stream, those already readable included, go to `destination`, which must stay valid
@@ -89,8 +90,11 @@ public struct InputBuffer {
             return
         }
         let base = state.pointee.base!
-        guard base >= sharedArea, base < sharedArea + size else { return }
         let wanted = max(state.pointee.expected, count)
+        guard base >= sharedArea, base < sharedArea + size else {
+            if state.pointee.capacity > size, state.pointee.capacity / 4 > wanted { shrink(to: wanted) }
+            return
+        }
         if state.pointee.capacity < wanted {
             free(state.pointee.storage)
             state.pointee.capacity = wanted
@@ -100,37 +104,61 @@ public struct InputBuffer {
         state.pointee.base = state.pointee.storage
     }
 
-    /// Where the next bytes go and how many fit: behind what is kept, in the shared area if all of it fits there twice over.
+    /// A short rest does not hold on to the memory of a long value.
+    private func shrink(to capacity: Int) {
+        let moved = malloc(capacity)!
+        memcpy(moved, state.pointee.base!, state.pointee.count)
+        free(state.pointee.storage)
+        state.pointee.storage = moved
+        state.pointee.base = moved
+        state.pointee.capacity = capacity
+    }
+
+    /// Where the next bytes go and how many fit: behind what is kept; in the shared area if that is short, else in memory
+    /// of our own, which grows to what is expected or doubles, so that the bytes of a long value are moved O(1) times.
     func target(sharedArea: UnsafeMutableRawPointer, size: Int) -> (UnsafeMutableRawPointer, Int) {
         let count = state.pointee.count
-        if count == 0 {
+        if count == 0, state.pointee.expected <= size {
             state.pointee.base = sharedArea
             return (sharedArea, size)
         }
-        if max(count, state.pointee.expected) <= size / 2 {
-            memmove(sharedArea, state.pointee.base!, count)
+        let expected = state.pointee.expected
+        if max(count, expected) <= size / 2 {
+            if state.pointee.base! != sharedArea { memmove(sharedArea, state.pointee.base!, count) }
             state.pointee.base = sharedArea
             return (sharedArea + count, size - count)
         }
-        let wanted = max(state.pointee.expected, count + size)
-        if state.pointee.capacity < wanted {
-            let moved = malloc(wanted)!
-            memcpy(moved, state.pointee.base!, count)
-            free(state.pointee.storage)
-            state.pointee.storage = moved
-            state.pointee.capacity = wanted
-            state.pointee.base = moved
-        } else if state.pointee.base! != state.pointee.storage! {
-            memmove(state.pointee.storage!, state.pointee.base!, count)
-            state.pointee.base = state.pointee.storage
+        let needed = max(expected, count + 1)
+        if let storage = state.pointee.storage, let base = state.pointee.base, base >= storage, base <= storage + state.pointee.capacity {
+            let offset = base - storage
+            if state.pointee.capacity - offset >= needed { return (base + count, state.pointee.capacity - offset - count) }
+            if state.pointee.capacity >= needed, offset >= count {
+                memcpy(storage, base, count)
+                state.pointee.base = storage
+                return (storage + count, state.pointee.capacity - count)
+            }
         }
-        return (state.pointee.base! + count, state.pointee.capacity - count)
+        let capacity = max(expected, count + max(count, size))
+        let moved = malloc(capacity)!
+        if count > 0 { memcpy(moved, state.pointee.base!, count) }
+        free(state.pointee.storage)
+        state.pointee.storage = moved
+        state.pointee.capacity = capacity
+        state.pointee.base = moved
+        return (moved + count, capacity - count)
     }
+
+    /// The handler has what it waited for, or there is nothing it waits for.
+    var isWorthReading: Bool { state.pointee.count >= state.pointee.expected }
+
+    /// The handler is about to look: what it still waits for it must say again.
+    func forgetExpectation() { state.pointee.expected = 0 }
 
     func received(_ size: Int) { state.pointee.count += size }
 
     func discard() {
         state.pointee.count = 0
+        state.pointee.expected = 0
         state.pointee.directRemaining = 0
         state.pointee.direct = nil
     }

@@ -41,7 +41,7 @@ open class Loop {
     let receiveArea = UnsafeMutableRawPointer.allocate(byteCount: Loop.receiveAreaSize, alignment: 64)
     let blockPool = BlockPool()
 
-    /// The loop's moment, read once an iteration and after each wait.
+    /// The loop's moment: read after each wait and after each callback, so that it is never older than the running one.
     @frozen public struct Clock {
         public var monotonic: Instant = .zero
         /// Milliseconds since 1970.
@@ -52,27 +52,45 @@ open class Loop {
     /// The clock's memory, for hot paths that read it without going through the class.
     public let clock: UnsafeMutablePointer<Clock>
 
-    public internal(set) var statistics = LoopStatistics()
+    let counters: UnsafeMutablePointer<LoopStatistics>
+    /// What the loop has done so far.
+    public final var statistics: LoopStatistics { counters.pointee }
+    /// Random numbers for everything that runs here: on a simulated loop they come from the world's seed.
+    public final var random = LoopRandom()
     /// A callback that takes longer is reported.
-    public var slowCallbackThreshold: Duration = .milliseconds(100)
-    public var onSlowCallback: ((_ label: StaticString, _ took: Duration) -> Void)?
+    public final var slowCallbackThreshold: Duration = .milliseconds(100)
+    public final var onSlowCallback: ((_ label: StaticString, _ took: Duration) -> Void)?
 
-    private var timers = TimerHeap()
-    private var deferred: [(label: StaticString, body: () -> Void)] = []
-    private var flushHooks: [(label: StaticString, body: () -> Void)] = []
-    var pendingFlushes: [Connection] = []
-    var pendingReads: [Connection] = []
-    var hasUnfinishedWork = false
-    private var isStopping = false
+    private struct Work {
+        var label: StaticString
+        var body: () -> Void
+    }
+    private final var timers = TimerHeap()
+    private final var deferred: [Work] = []
+    private final var runningDeferred: [Work] = []
+    private final var continuations: [Work] = []
+    private final var flushHooks: [Work] = []
+    final var pendingFlushes: [Connection] = []
+    private final var flushing: [Connection] = []
+    final var pendingReads: [Connection] = []
+    private final var reading: [Connection] = []
+    private final var isStopping = false
+    /// `stop` was called.
+    final var hasStopped: Bool { isStopping }
+    /// When the last wait ended.
+    final var wokeAt: Instant = .zero
 
     public init() {
         clock = .allocate(capacity: 1)
         clock.initialize(to: Clock())
+        counters = .allocate(capacity: 1)
+        counters.initialize(to: LoopStatistics())
     }
 
     deinit {
         receiveArea.deallocate()
         clock.deallocate()
+        counters.deallocate()
     }
 
     public final var now: Instant { clock.pointee.monotonic }
@@ -81,23 +99,26 @@ open class Loop {
 
     // MARK: timers and deferred work
 
-    /// Calls `body` once at `deadline` or right after, never before.
+    /// Calls `body` once at `deadline` or right after, never before. A deadline that has passed means the next iteration.
     @discardableResult
     public final func schedule(at deadline: Instant, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
-        timers.insert(at: deadline, interval: nil, label: label, body)
+        timers.insert(at: max(deadline, now), interval: nil, label: label, body)
     }
 
-    /// Calls `body` once, `delay` from now.
+    /// Calls `body` once, `delay` from now. The clock is read afresh: a callback that has taken long does not make the
+    /// timers that it sets come early.
     @discardableResult
     public final func schedule(after delay: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
-        timers.insert(at: now + delay, interval: nil, label: label, body)
+        updateClock()
+        return timers.insert(at: now + max(delay, .zero), interval: nil, label: label, body)
     }
 
     /// Calls `body` every `interval`, the first time one interval from now. The rhythm does not drift; what was missed
     /// while the loop was busy is skipped.
     @discardableResult
     public final func scheduleRepeating(every interval: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
-        precondition(interval > .zero)
+        precondition(interval > .zero, "a repeating timer needs an interval")
+        updateClock()
         return timers.insert(at: now + interval, interval: interval, label: label, body)
     }
 
@@ -111,12 +132,17 @@ open class Loop {
 
     /// Calls `body` in this iteration, after the events, before anything is sent.
     public final func deferWork(label: StaticString = "deferred work", _ body: @escaping () -> Void) {
-        deferred.append((label, body))
+        deferred.append(Work(label: label, body: body))
+    }
+
+    /// Calls `body` in the next iteration, which does not wait: for work that is cut into turns.
+    final func continueNextIteration(label: StaticString, _ body: @escaping () -> Void) {
+        continuations.append(Work(label: label, body: body))
     }
 
     /// Calls `body` in every iteration just before output is sent: what must happen before a reply leaves.
     public final func beforeFlush(label: StaticString, _ body: @escaping () -> Void) {
-        flushHooks.append((label, body))
+        flushHooks.append(Work(label: label, body: body))
     }
 
     // MARK: what the two loops do differently
@@ -156,11 +182,18 @@ open class Loop {
         fatalError("\(type(of: self)) must implement sendSignal")
     }
 
-    /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child.
+    /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child, nor do the descriptors of the loop.
     /// - Returns: the child's process id.
     @discardableResult
     open func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
         fatalError("\(type(of: self)) must implement fork")
+    }
+
+    /// Forks a child that writes to `descriptor` and exits with `body`'s result; what it writes arrives on the connection.
+    ///
+    /// The connection's back pressure reaches the child: its writes block. The descriptors of the loop do not exist there.
+    open func forkWriter(_ body: (_ descriptor: Int32) -> Int32, handler: any ConnectionHandler, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> (connection: Connection, pid: Int32) {
+        fatalError("\(type(of: self)) must implement forkWriter")
     }
 
     /// Runs what blocks on a helper thread, then `completion` in the loop.
@@ -179,7 +212,7 @@ open class Loop {
     }
 
     /// Lets go of a connection's registration.
-    open func forget(_ source: EventSource) {}
+    open func forget(_ connection: Connection) {}
     /// An outgoing connection is up: its addresses can be read.
     open func completeOutgoing(_ connection: Connection) {}
 
@@ -194,51 +227,59 @@ open class Loop {
     /// Ends `run()` after the current iteration, in which output is still sent.
     public final func stop() { isStopping = true }
 
-    /// One iteration, waiting for events at most until `limit`.
-    public final func iterate(until limit: Instant) {
-        let hasWork = !deferred.isEmpty || !pendingReads.isEmpty || !pendingFlushes.isEmpty || hasUnfinishedWork
-        hasUnfinishedWork = false
-        poll(until: hasWork ? .zero : min(limit, timers.next ?? .distantFuture))
-        let start = now
-        statistics.iterations += 1
-        drainPendingReads()
-        fireTimers()
-        runDeferred()
-        for hook in flushHooks { measure(hook.label, hook.body) }
-        flushPending()
-        runDeferred()
-        updateClock()
-        statistics.busy += now - start
+    /// Something waits to be done that needs no event and no timer.
+    final var hasWork: Bool {
+        !deferred.isEmpty || !pendingReads.isEmpty || !pendingFlushes.isEmpty || !continuations.isEmpty
     }
 
+    /// One iteration, waiting for events at most until `limit`.
+    public final func iterate(until limit: Instant) {
+        poll(until: hasWork ? .zero : min(limit, timers.next ?? .distantFuture))
+        counters.pointee.iterations &+= 1
+        if !continuations.isEmpty { runContinuations() }
+        if !pendingReads.isEmpty { drainPendingReads() }
+        fireTimers()
+        if !deferred.isEmpty { runDeferred() }
+        for hook in flushHooks { measure(hook.label, hook.body) }
+        if !pendingFlushes.isEmpty { measure("send") { flushPending() } }
+        if !deferred.isEmpty { runDeferred() }
+        counters.pointee.busyNanoseconds &+= clock.pointee.monotonic.nanoseconds &- wokeAt.nanoseconds
+    }
+
+    private func runContinuations() {
+        let batch = continuations
+        continuations = []
+        for work in batch { measure(work.label, work.body) }
+    }
+
+    /// Fires what is due now; what these callbacks schedule has to wait for the next iteration.
     private func fireTimers() {
+        guard let first = timers.next, first <= now else { return }
         let due = now
-        while let (label, body) = timers.popDue(at: due) { measure(label, body) }
+        let last = timers.lastSequence
+        while let (label, body) = timers.popDue(at: due, upTo: last) { measure(label, body) }
     }
 
     /// Runs what was deferred, and what that defers, to a bound: endless chains have to wait for the next iteration.
     private func runDeferred() {
         for _ in 0..<16 where !deferred.isEmpty {
-            let batch = deferred
-            deferred.removeAll(keepingCapacity: true)
-            for work in batch { measure(work.label, work.body) }
+            swap(&deferred, &runningDeferred)
+            for work in runningDeferred { measure(work.label, work.body) }
+            runningDeferred.removeAll(keepingCapacity: true)
         }
     }
 
     private func drainPendingReads() {
-        guard !pendingReads.isEmpty else { return }
-        let batch = pendingReads
-        pendingReads.removeAll(keepingCapacity: true)
-        for connection in batch { measure(connection.label) { connection.readPending() } }
+        swap(&pendingReads, &reading)
+        for connection in reading { measure(connection.label) { connection.readPending() } }
+        reading.removeAll(keepingCapacity: true)
     }
 
     private func flushPending() {
-        guard !pendingFlushes.isEmpty else { return }
         swap(&pendingFlushes, &flushing)
         for connection in flushing { connection.flush() }
         flushing.removeAll(keepingCapacity: true)
     }
-    private var flushing: [Connection] = []
 
     /// Runs a callback and remembers the longest.
     @inline(__always)
@@ -249,12 +290,12 @@ open class Loop {
         let took = clock.pointee.monotonic.nanoseconds &- before.nanoseconds
         if took > longestNanoseconds {
             longestNanoseconds = took
-            statistics.longestCallback = .nanoseconds(Int64(took))
-            statistics.longestCallbackLabel = label
+            counters.pointee.longestCallback = .nanoseconds(Int64(took))
+            counters.pointee.longestCallbackLabel = label
         }
         if took > 1_000_000 { reportIfSlow(label, .nanoseconds(Int64(took))) }
     }
-    private var longestNanoseconds: UInt64 = 0
+    private final var longestNanoseconds: UInt64 = 0
 
     @inline(never)
     private func reportIfSlow(_ label: StaticString, _ took: Duration) {
@@ -264,8 +305,8 @@ open class Loop {
     /// Forgets the longest callback (CONFIG RESETSTAT).
     public final func resetLongestCallback() {
         longestNanoseconds = 0
-        statistics.longestCallback = .zero
-        statistics.longestCallbackLabel = "none"
+        counters.pointee.longestCallback = .zero
+        counters.pointee.longestCallbackLabel = "none"
     }
 }
 

@@ -3,7 +3,8 @@ public struct LoopStatistics: Sendable {
     /// Times round the loop.
     public var iterations: UInt64 = 0
     /// Time spent awake.
-    public var busy: Duration = .zero
+    public var busy: Duration { .nanoseconds(Int64(clamping: busyNanoseconds)) }
+    var busyNanoseconds: UInt64 = 0
     /// The longest single callback, and whose it was.
     public var longestCallback: Duration = .zero
     public var longestCallbackLabel: StaticString = "none"

@@ -35,10 +35,10 @@ public struct OutputChain {
         @usableFromInline var tail: UnsafeMutablePointer<Block>?
         /// Unsent bytes of all blocks but the tail.
         @usableFromInline var closedBytes: Int = 0
-        /// More queued bytes than this end the connection.
-        @usableFromInline var hardLimit: Int = .max
+        /// The connection is over: what is appended goes nowhere, into one block that is used again and again.
+        @usableFromInline var isDiscarding = false
         @usableFromInline unowned(unsafe) var owner: Connection?
-        @usableFromInline unowned(unsafe) var pool: BlockPool
+        @usableFromInline var pool: BlockPool
     }
 
     @usableFromInline let state: UnsafeMutablePointer<State>
@@ -129,6 +129,7 @@ public struct OutputChain {
     /// connection on the loop's list of those to be sent this iteration.
     @usableFromInline @inline(never)
     func grow(_ size: Int) -> UnsafeMutableRawPointer {
+        if state.pointee.isDiscarding { releaseBlocks() }
         let pool = state.pointee.pool
         let block = pool.take(size + OutputChain.headerSize)
         if let tail = state.pointee.tail {
@@ -142,13 +143,27 @@ public struct OutputChain {
         state.pointee.cursor = OutputChain.bytes(of: block)
         state.pointee.room = block.pointee.capacity
         state.pointee.owner?.outputGrew()
-        return state.pointee.cursor!
+        return OutputChain.bytes(of: block)
+    }
+
+    /// Drops what is queued and from now on everything that is appended. The block being written to stays until the next
+    /// append: a caller may have reserved a place in it.
+    func startDiscarding() {
+        state.pointee.isDiscarding = true
+        state.pointee.owner = nil
+        guard let tail = state.pointee.tail else { return }
+        while let head = state.pointee.head, head != tail {
+            state.pointee.head = head.pointee.next
+            state.pointee.pool.give(head)
+        }
+        state.pointee.closedBytes = 0
     }
 
     /// Fills `vectors` with the unsent bytes from the head on.
-    /// - Returns: how many were filled.
-    func gather(into vectors: UnsafeMutablePointer<iovec>, limit: Int) -> Int {
+    /// - Returns: how many were filled, and the bytes that they hold.
+    func gather(into vectors: UnsafeMutablePointer<iovec>, limit: Int) -> (count: Int, bytes: Int) {
         var count = 0
+        var bytes = 0
         var block = state.pointee.head
         while let b = block, count < limit {
             let end = b == state.pointee.tail ? state.pointee.cursor! - OutputChain.bytes(of: b) : b.pointee.end
@@ -156,10 +171,11 @@ public struct OutputChain {
             if size > 0 {
                 vectors[count] = iovec(iov_base: OutputChain.bytes(of: b) + b.pointee.start, iov_len: size)
                 count += 1
+                bytes += size
             }
             block = b.pointee.next
         }
-        return count
+        return (count, bytes)
     }
 
     /// Forgets the first `size` bytes, which were sent, and gives back the blocks that held them. O(blocks).

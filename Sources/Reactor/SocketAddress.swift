@@ -80,6 +80,15 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// 0.0.0.0 or ::, which stand for every address of the host.
+    public var isWildcard: Bool {
+        switch self {
+        case .ipv4(let a, _): a == 0
+        case .ipv6(let high, let low, _, _): high == 0 && low == 0
+        case .unix: false
+        }
+    }
+
     /// 0.0.0.0 with a port.
     public static func anyIPv4(port: UInt16) -> SocketAddress { .ipv4(0, port: port) }
     /// 127.0.0.1 with a port.

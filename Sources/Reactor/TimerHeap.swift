@@ -32,6 +32,8 @@ struct TimerHeap {
     private var slots: [Slot] = []
     private var firstFree: Int32 = -1
     private var sequence: UInt64 = 0
+    /// The number of the last timer set; later ones have greater numbers.
+    var lastSequence: UInt64 { sequence }
 
     var count: Int { nodes.count }
     /// The earliest deadline. O(1).
@@ -68,9 +70,9 @@ struct TimerHeap {
     }
 
     /// Takes the earliest timer if it is due. A repeating one is put back first, at its own rhythm: a multiple of its
-    /// interval after its first deadline, the next that is still to come.
-    mutating func popDue(at now: Instant) -> (label: StaticString, body: () -> Void)? {
-        guard let node = nodes.first, node.deadline <= now else { return nil }
+    /// interval after its first deadline, the next that is still to come. Timers set after number `last` are left alone.
+    mutating func popDue(at now: Instant, upTo last: UInt64 = .max) -> (label: StaticString, body: () -> Void)? {
+        guard let node = nodes.first, node.deadline <= now, node.sequence <= last else { return nil }
         let slot = Int(node.slot)
         let body = slots[slot].body!
         let label = slots[slot].label

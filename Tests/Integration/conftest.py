@@ -9,6 +9,7 @@ Options are redis-server's own, with `_` for `-`. VIGIE_STAND_IN=peers starts th
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -35,6 +36,25 @@ def processes(request, tmp_path):
     request.node.harness_processes = started
     yield started
     started.end()
+
+
+TIME_LIMIT = 120  # seconds for a test, unless it has @pytest.mark.time_limit(seconds)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """Ends a test that hangs, so that its processes end and the others run."""
+    mark = item.get_closest_marker("time_limit")
+    seconds = mark.args[0] if mark else TIME_LIMIT
+
+    def too_long(*_):
+        raise AssertionError(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -9,6 +9,13 @@ extension StoreServer {
         let input = client.connection.input
         client.lastInteraction = loop.wallMilliseconds
         while client.blocked == nil, client.connection.isOpen, !client.connection.isClosing {
+            if client.isAuthenticated {
+                let found = client.parser.lookAhead(input)
+                if found > 0 {
+                    executeBatch(client, found)
+                    continue
+                }
+            }
             switch client.parser.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: 1_048_576 * 1024, isAuthenticated: client.isAuthenticated) {
             case .request:
                 if client.parser.count > 0 { execute(client, client.parser.arguments, client.parser.count) }
@@ -21,6 +28,43 @@ extension StoreServer {
                 return
             }
         }
+    }
+
+    /// Executes requests that lie whole in the buffer, one after the other; stops early when the client must wait.
+    @inline(__always)
+    private func executeBatch(_ client: Client, _ found: Int) {
+        let spans = argumentArea.spans
+        let arguments = argumentArea.base
+        let connection = client.connection
+        if found > 1 { warmUp(client.db, found) }
+        var end = 0
+        for i in 0..<found {
+            end = spans[i].end
+            execute(client, arguments + spans[i].first, spans[i].count)
+            if client.blocked != nil || connection.isClosing { break }
+        }
+        if connection.isOpen, !connection.isClosing { connection.input.consume(end) }
+    }
+
+    /// Touches what the requests will look at, all of them before the first is executed.
+    ///
+    /// With many keys, nearly all of a command's time is spent waiting for memory: the bucket, then the entry. Loads that do not
+    /// depend on each other are waited for together, so a batch costs little more than one command (measured: SET and GET over 100 000
+    /// keys at pipeline 64 take half the time).
+    @inline(__always)
+    func warmUp(_ db: Database, _ found: Int) {
+        let table = db.entries
+        guard table.count > 1024, !table.isResizing else { return }
+        let spans = argumentArea.spans
+        let arguments = argumentArea.base
+        var sum: UInt64 = 0
+        for i in 0..<found where spans[i].count > 1 {
+            let hash = table.hash(arguments[spans[i].first &+ 1])
+            spans[i].hash = hash
+            sum &+= table.touchBucket(hash)
+        }
+        for i in 0..<found where spans[i].count > 1 { sum &+= table.touchElement(spans[i].hash) }
+        warmUpSum = sum
     }
 
     /// Executes one command: finds it, checks what must be checked, runs it, passes on what it changed.
@@ -100,7 +144,7 @@ extension StoreServer {
         if client.gate.contains(.unauthenticated), !flags.contains(.noAuth) {
             return refuse("NOAUTH Authentication required.")
         }
-        if client.gate.contains(.master) { return true }
+        if client.gate.contains(.master) { return !queue(client, slot, arguments, count) }
         let isWrite = flags.contains(.write)
         if isWrite, gate.contains(.writesRestricted), !gate.contains(.replica) {
             if persistence.stopsWrites {
@@ -125,16 +169,22 @@ extension StoreServer {
         if gate.contains(.monitored), !flags.contains(.skipMonitor), !flags.contains(.admin) {
             feedMonitors(client, arguments, count)
         }
-        if client.gate.contains(.inTransaction), !StoreServer.isNeverQueued(slot.pointee.name) {
-            if flags.contains(.noMulti) { return refuse("ERR Command not allowed inside a transaction") }
-            client.transaction!.append(slot, arguments, count)
-            client.reply.simple("QUEUED")
-            return false
+        if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
+            return refuse("ERR Command not allowed inside a transaction")
         }
+        if queue(client, slot, arguments, count) { return false }
         if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: flags) {
             waitForUnpause(client, arguments, count)
             return false
         }
+        return true
+    }
+
+    /// - Returns: whether the command was queued in a transaction.
+    private func queue(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
+        guard let transaction = client.transaction, !StoreServer.isNeverQueued(slot.pointee.name) else { return false }
+        transaction.append(slot, arguments, count)
+        client.reply.simple("QUEUED")
         return true
     }
 

@@ -122,6 +122,24 @@ struct Table<Element: TableElement> {
         }
     }
 
+    /// Loads the first bucket of a hash into the cache.
+    @inline(__always)
+    func touchBucket(_ hash: UInt64) -> UInt64 {
+        Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash)).load(as: UInt64.self)
+    }
+
+    /// Loads the beginning of the element that the hash most likely means into the cache.
+    @inline(__always)
+    func touchElement(_ hash: UInt64) -> UInt64 {
+        let bucket = Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash))
+        let head = bucket.load(as: UInt64.self)
+        let difference = (head >> 8) ^ ((hash >> 56) &* 0x0001_0101_0101_0101)
+        let candidates = (difference &- 0x0001_0101_0101_0101) & ~difference & 0x0080_8080_8080_8080
+        let index = candidates.trailingZeroBitCount >> 3
+        guard candidates != 0, (head & (head & 0x80 != 0 ? 0x3F : 0x7F)) >> UInt64(index) & 1 != 0 else { return 0 }
+        return bucket.load(fromByteOffset: 8 &+ index &* 8, as: Pointer.self).load(as: UInt64.self)
+    }
+
     /// Short keys are compared in line: the call to memcmp costs more than they do.
     @inline(__always)
     private static func same(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ n: Int) -> Bool {
