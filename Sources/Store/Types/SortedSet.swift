@@ -75,6 +75,7 @@ struct SortedSet {
     static func makeLarge(hash: KeyHash) -> SortedSet { SortedSet(.large(SortedIndex(hash: hash))) }
     /// A listpack that is known to be a sorted set.
     static func adopt(_ pack: Listpack) -> SortedSet { SortedSet(.small(pack)) }
+    static func adopt(_ index: SortedIndex) -> SortedSet { SortedSet(.large(index)) }
 
     var encoding: Encoding {
         if case .small = form { return .listpack }
