@@ -102,6 +102,8 @@ extension StoreServer {
         commandsProcessed &+= 1
         if dirty != before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
+            // Whoever waits for a key is served before the next command, of this client or another, can take it away.
+            if !blocking.ready.isEmpty { handleReadyKeys() }
         }
     }
 

@@ -4,4 +4,5 @@ extension StoreServer {
         stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
         + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
+        + listCommands + hashCommands + setCommands
 }
