@@ -3,4 +3,5 @@ extension StoreServer {
     static let allCommands: [Command] =
         stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
 }
