@@ -20,6 +20,10 @@ final class Persistence {
     var stopsWrites: Bool { false }
 
     func cron() {}
+
+    /// Writes a snapshot now, before the process ends.
+    /// - Returns: whether it is on disk.
+    func saveBeforeExit() -> Bool { true }
 }
 
 extension StoreServer {
