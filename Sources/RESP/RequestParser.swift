@@ -26,6 +26,9 @@ public struct RequestParser: ~Copyable {
     public static let unauthenticatedArgumentsMax = 10
 
     private let area: ArgumentArea
+
+    /// Bytes of the request found, from the front of the buffer; nil when it did not lie whole in the buffer.
+    public var sizeInBuffer: Int? { pending == nil ? consumed : nil }
     /// How many arguments the request found has.
     public private(set) var count = 0
     private var consumed = 0

@@ -364,6 +364,36 @@ public final class EpollLoop: Loop {
         return pid
     }
 
+    public override func forkWriter(_ body: (_ descriptor: Int32) -> Int32, handler: any ConnectionHandler, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> (connection: Connection, pid: Int32) {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else { throw SystemError("socketpair") }
+        _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+        let pid = vigie_fork()
+        if pid == 0 {
+            Glibc.close(ends[0])
+            closeInheritedDescriptors()
+            _exit(body(ends[1]))
+        }
+        Glibc.close(ends[1])
+        guard pid > 0 else {
+            let problem = SystemError("fork")
+            Glibc.close(ends[0])
+            throw problem
+        }
+        watch(pid, onExit)
+        let connection = Connection(
+            loop: self, transport: SocketTransport(descriptor: ends[0]), phase: .open, local: .unix("parent"), peer: .unix("child \(pid)"))
+        connection.handler = handler
+        do throws(SystemError) {
+            try register(connection, descriptor: ends[0], events: [.readable, .writable, .peerEnded])
+        } catch {
+            connection.handler = nil
+            connection.close()
+            throw error
+        }
+        return (connection, pid)
+    }
+
     /// A forked child that kept our sockets would keep the ports bound and closed connections open as long as it lives.
     /// And it takes signals as any process does.
     private func closeInheritedDescriptors() {

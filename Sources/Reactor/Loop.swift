@@ -75,6 +75,8 @@ open class Loop {
     final var pendingReads: [Connection] = []
     private final var reading: [Connection] = []
     private final var isStopping = false
+    /// `stop` was called.
+    final var hasStopped: Bool { isStopping }
     /// When the last wait ended.
     final var wokeAt: Instant = .zero
 
@@ -180,11 +182,18 @@ open class Loop {
         fatalError("\(type(of: self)) must implement sendSignal")
     }
 
-    /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child.
+    /// Forks; the child runs `body` and exits with its result. Helper threads do not exist in the child, nor do the descriptors of the loop.
     /// - Returns: the child's process id.
     @discardableResult
     open func fork(_ body: () -> Int32, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> Int32 {
         fatalError("\(type(of: self)) must implement fork")
+    }
+
+    /// Forks a child that writes to `descriptor` and exits with `body`'s result; what it writes arrives on the connection.
+    ///
+    /// The connection's back pressure reaches the child: its writes block. The descriptors of the loop do not exist there.
+    open func forkWriter(_ body: (_ descriptor: Int32) -> Int32, handler: any ConnectionHandler, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> (connection: Connection, pid: Int32) {
+        fatalError("\(type(of: self)) must implement forkWriter")
     }
 
     /// Runs what blocks on a helper thread, then `completion` in the loop.

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Observability
 import Reactor
 import RESP
 
@@ -57,7 +58,7 @@ final class StoreServer: ListenerHandler {
 
     var clients: [Int64: Client] = [:]
     private var lastClientID: Int64 = 0
-    private var listeners: [Listener] = []
+    var listeners: [Listener] = []
     var monitors: [Client] = []
 
     var pubsub = PubSub()
@@ -69,7 +70,10 @@ final class StoreServer: ListenerHandler {
     var random = SystemRandomNumberGenerator()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
-    var shutdown: ((_ save: Bool) -> Void)?
+    /// Redis's own log, where its level and role letter can be changed.
+    var log: RedisLog?
+    /// What is to happen after SHUTDOWN has ended the store.
+    var onShutdown: () -> Void = {}
 
     init(loop: Loop, configuration: StoreConfiguration, logger: Logger) {
         self.loop = loop
@@ -92,6 +96,18 @@ final class StoreServer: ListenerHandler {
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
 
+    /// The version of Redis that replies are like.
+    static let compatibleVersion = "7.2.5"
+
+    /// Reads a snapshot into databases of its own.
+    func makeReader(dropsExpired: Bool) -> RDBReader {
+        var options = RDBReader.Options()
+        options.dropsExpired = dropsExpired
+        options.verifiesChecksum = configuration.checksumsSnapshots
+        options.now = loop.wallMilliseconds
+        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+    }
+
     /// 40 hexadecimal digits, as run and replication IDs are.
     static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
         let digits = Array("0123456789abcdef".utf8)
@@ -99,14 +115,6 @@ final class StoreServer: ListenerHandler {
     }
 
     // MARK: clients
-
-    /// Starts to accept clients.
-    /// - Throws: `SystemError` naming the address.
-    func listen(on address: SocketAddress, options: ListenOptions) throws(SystemError) -> Listener {
-        let listener = try loop.listen(on: address, options: options, handler: self)
-        listeners.append(listener)
-        return listener
-    }
 
     func stopListening() {
         for listener in listeners { listener.close() }
@@ -155,7 +163,7 @@ final class StoreServer: ListenerHandler {
     }
 
     private func isProtected(_ connection: Connection) -> Bool {
-        guard configuration.isProtectedMode, configuration.password.isEmpty, !configuration.hasExplicitBind else { return false }
+        guard configuration.isProtectedMode, configuration.password.isEmpty else { return false }
         switch connection.peer {
         case .unix: return false
         case .ipv4(let host, _): return host >> 24 != 127
@@ -165,8 +173,8 @@ final class StoreServer: ListenerHandler {
 
     static let protectedModeMessage: StaticString = """
         -DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
-        In this mode connections are only accepted from the loopback interface. Set a password with requirepass, name the \
-        addresses to serve with bind, or set protected-mode no.\r\n
+        In this mode connections are only accepted from the loopback interface. Set a password with requirepass, or set \
+        protected-mode no with CONFIG SET from the same host or in the configuration file.\r\n
         """
 
     // MARK: the rhythm

@@ -2,4 +2,5 @@ extension StoreServer {
     /// Every command of the store; each family declares its own beside the implementation.
     static let allCommands: [Command] =
         stringCommands + keyCommands + transactionCommands + pubsubCommands
+        + replicationCommands
 }

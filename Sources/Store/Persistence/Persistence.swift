@@ -1,5 +1,10 @@
 import Reactor
 
+extension StoreServer {
+    /// The Redis version whose behaviour this is; INFO and the AUX fields of snapshots say it.
+    static let redisVersion: StaticString = "7.2.4"
+}
+
 /// Snapshots: when they are taken, by whom, and how they went.
 final class Persistence {
     unowned let server: StoreServer
@@ -15,4 +20,25 @@ final class Persistence {
     var stopsWrites: Bool { false }
 
     func cron() {}
+
+    /// Writes a snapshot now, before the process ends.
+    /// - Returns: whether it is on disk.
+    func saveBeforeExit() -> Bool { true }
+}
+
+extension StoreServer {
+    /// A reader whose databases can take the place of this server's.
+    func makeReader(_ options: RDBReader.Options) -> RDBReader {
+        RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+    }
+
+    /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).
+    func adopt(_ reader: RDBReader) {
+        let fresh = reader.takeDatabases()
+        for db in databases {
+            touchAllWatched(db)
+            db.swapContents(with: fresh[db.id])
+        }
+        RDBReader.release(fresh)
+    }
 }
