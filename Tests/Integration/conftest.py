@@ -146,7 +146,7 @@ def _proxy_factory(processes, tmp_path, program, kind):
         name = processes.unique(kind)
         stats = tmp_path / f"{name}.sock"
         file = tmp_path / f"{name}.cfg"
-        file.write_text(configuration.replace("{stats}", str(stats)))
+        file.write_text(configuration.replace("{stats}", str(stats)).rstrip("\n") + "\n")
         return HAProxy(processes.start([*program(), file], name=name, netns=netns), stats)
     return start
 
@@ -161,6 +161,19 @@ def haproxy(processes, tmp_path):
 def vigie_proxy(processes, tmp_path):
     """Starts `vigie proxy` on a configuration text."""
     return _proxy_factory(processes, tmp_path, lambda: vigie_role("proxy"), "vigie-proxy")
+
+
+@pytest.fixture
+def loopback_platform(request):
+    """`loopback_platform("vigie")` or `("redis")`: three stores, three Sentinels and a proxy, all of that kind; a role
+    given by name (`proxy="redis"`) is of another."""
+    def start(kind, store=None, sentinel=None, proxy=None, **options):
+        names = {"redis": ("redis_server", "redis_sentinel", "haproxy"),
+                 "vigie": ("vigie_store", "vigie_sentinel", "vigie_proxy")}
+        factories = [request.getfixturevalue(names[chosen or kind][place])
+                     for place, chosen in enumerate((store, sentinel, proxy))]
+        return harness.LoopbackPlatform(*factories, **options)
+    return start
 
 
 @pytest.fixture

@@ -224,9 +224,13 @@ class Installation:
         named = [by_address[answer] for answer in answers if answer in by_address]
         return max(set(named), key=named.count) if named else None
 
+    def vip_hosts(self):
+        """The proxy hosts that have the VIP."""
+        return [host for host in PROXY_HOSTS if self.hosts[host].has_address(VIP)]
+
     def vip_host(self):
         """The proxy host that has the VIP, the first of them if both have."""
-        return next((host for host in PROXY_HOSTS if self.hosts[host].has_address(VIP)), None)
+        return next(iter(self.vip_hosts()), None)
 
     def wait_settled(self, timeout, gone=()):
         """Waits until one host is master and the others, but for those `gone`, are its replicas in step."""

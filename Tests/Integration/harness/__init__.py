@@ -4,6 +4,7 @@ Import from here (`from harness import wait_until, free_port`), or use the fixtu
 """
 
 from .binary import ARTICLE, REPOSITORY, vigie_binary, vigie_role
+from .loopback import LoopbackPlatform
 from .namespaces import Network
 from .ports import free_port
 from .processes import Process, Processes
@@ -13,7 +14,7 @@ from .servers import HAProxy, Sentinel, Store
 from .waiting import wait_until
 
 __all__ = [
-    "ARTICLE", "HAProxy", "Network", "PASSWORD", "Process", "Processes", "Quorum", "RawClient", "REPOSITORY",
-    "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
+    "ARTICLE", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "Process", "Processes", "Quorum", "RawClient",
+    "REPOSITORY", "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
     "wait_until",
 ]
