@@ -167,7 +167,7 @@ class Installation:
         else:
             script.write_text(f"""#!/bin/bash
 # Vigie as this host's haproxy: service haproxy start|stop|restart
-case "$1" in stop|restart) kill $(pidof haproxy) 2>/dev/null; sleep 0.2 ;; esac
+case "$1" in stop|restart) kill $(pgrep -x haproxy) 2>/dev/null; sleep 0.2 ;; esac
 case "$1" in start|restart)
     setsid bash -c 'exec -a vigie /run/vigie/haproxy proxy {FILES["proxy"]}' </dev/null >>/var/log/vigie-proxy.out 2>&1 &
 esac
