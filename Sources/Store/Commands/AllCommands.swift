@@ -4,4 +4,5 @@ extension StoreServer {
         stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
         + listCommands + hashCommands + setCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
 }

@@ -22,7 +22,7 @@ extension Entry {
         case .list: QuickList(pointer).free()
         case .set: if encoding == .table { Table<SetMember>(adopting: pointer).freeAll() } else { free(pointer) }
         case .hash: if encoding == .table { Table<HashField>(adopting: pointer).freeAll() } else { free(pointer) }
-        case .sortedSet: free(pointer)
+        case .sortedSet: SortedSet(self).release()
         }
     }
 }
