@@ -105,6 +105,8 @@ extension StoreServer {
         if isTimed { timed(client, slot, arguments, count, since: start) }
         if dirty != before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
+            // Whoever waits for a key is served before the next command, of this client or another, can take it away.
+            if !blocking.ready.isEmpty { handleReadyKeys() }
         }
     }
 
