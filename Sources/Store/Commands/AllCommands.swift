@@ -4,4 +4,5 @@ extension StoreServer {
         connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
 }
