@@ -18,8 +18,10 @@ public struct RedisConfigurationRewriter {
     private var appended: [String] = []
     private var hasHeading = false
 
-    /// - Parameter old: the file as it is; empty when there is none.
-    public init(_ old: [UInt8]) {
+    /// - Parameters:
+    ///   - old: the file as it is; empty when there is none.
+    ///   - aliases: other names of options; their lines count as lines of the option (`slaveof` as `replicaof`).
+    public init(_ old: [UInt8], aliases: [String: String] = [:]) {
         lines = old.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
         if lines.last == "" { lines.removeLast() }
         for (index, line) in lines.enumerated() {
@@ -27,7 +29,8 @@ public struct RedisConfigurationRewriter {
             if line == Self.heading { hasHeading = true }
             let location = ConfigurationLocation(file: "", line: index)
             if let directive = try? RedisConfiguration.parse(line: Array(line.utf8), at: location) {
-                places[Self.key(of: directive), default: []].append(index)
+                let key = Self.key(of: directive)
+                places[aliases[key] ?? key, default: []].append(index)
             }
         }
     }

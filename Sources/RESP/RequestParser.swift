@@ -26,6 +26,9 @@ public struct RequestParser: ~Copyable {
     public static let unauthenticatedArgumentsMax = 10
 
     private let area: ArgumentArea
+
+    /// Bytes of the request found, from the front of the buffer; nil when it did not lie whole in the buffer.
+    public var sizeInBuffer: Int? { pending == nil ? consumed : nil }
     /// How many arguments the request found has.
     public private(set) var count = 0
     private var consumed = 0
@@ -120,7 +123,7 @@ public struct RequestParser: ~Copyable {
     /// errors included.
     /// - Returns: how many; their spans and arguments are in the area.
     @inline(__always)
-    public func lookAhead(_ input: InputBuffer) -> Int {
+    public mutating func lookAhead(_ input: InputBuffer) -> Int {
         let available = input.count
         if available < needed || available < 4 || pending != nil { return 0 }
         let base = UnsafePointer(input.base.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self))
@@ -141,6 +144,7 @@ public struct RequestParser: ~Copyable {
             area.spans[found] = RequestSpan(first: first, count: total, end: p, tag: 0, hash: 0)
             found &+= 1
         }
+        if found > 0 { needed = 0 }
         return found
     }
 

@@ -1,11 +1,18 @@
+import Observability
 import Reactor
 
 /// What `redis.conf` and CONFIG SET decide, with Redis's defaults.
+///
+/// `StoreConfiguration+Table.swift` ties each directive to its property here.
 public final class StoreConfiguration {
+    /// Who may use DEBUG and change protected directives.
+    enum LocalPermission: String, CaseIterable {
+        case no, yes, local
+    }
+
     public var port: UInt16 = 6379
     var bind: [String] = ["*", "-::*"]
-    var hasExplicitBind = false
-    var unixSocket: String?
+    var unixSocket = ""
     var unixSocketPermission: UInt32 = 0
     var tcpBacklog: Int32 = 511
     var timeout = 0
@@ -33,17 +40,21 @@ public final class StoreConfiguration {
     var isReplicaReadOnly = true
     var servesStaleData = true
     var replicaPriority = 100
+    var isReplicaAnnounced = true
     var replicaAnnounceIP: String?
     var replicaAnnouncePort: UInt16 = 0
     var backlogSize = 1 << 20
+    /// Seconds after which a master without replicas lets go of its backlog; 0 for never.
+    var backlogTimeToLive = 3600
     var replicationTimeout = 60
     var replicationPingPeriod = 10
-    var disklessSyncDelay = 5
+    /// Redis waits 5 seconds, so that replicas that come together share a snapshot; here the first one is served at once unless the file asks to wait.
+    var disklessSyncDelay = 0
     var minReplicasToWrite = 0
     var minReplicasMaxLag = 10
 
     var listMaxListpackSize = -2
-    var hashMaxListpackEntries = 128
+    var hashMaxListpackEntries = 512
     var hashMaxListpackValue = 64
     var setMaxIntsetEntries = 512
     var setMaxListpackEntries = 128
@@ -53,6 +64,29 @@ public final class StoreConfiguration {
 
     /// Bytes, bytes and seconds for normal, replica and pubsub clients; 0 for none.
     var outputLimits: [(hard: Int, soft: Int, seconds: Int)] = [(0, 0, 0), (256 << 20, 64 << 20, 60), (32 << 20, 8 << 20, 60)]
+
+    /// The process: where it logs, and how it lives.
+    public var logFile = ""
+    public var verbosity = RedisLog.Verbosity.notice
+    public var isSyslogEnabled = false
+    public var syslogIdent = "redis"
+    public var syslogFacility = SyslogFacility.local0
+    public var isDaemon = false
+    public var pidFile = ""
+    /// Tells systemd when the store is ready (`supervised systemd`, or `auto` under systemd).
+    public var supervision = "no"
+    var debugPermission = LocalPermission.no
+    var protectedPermission = LocalPermission.no
+    /// Microseconds; negative for none, 0 for every command.
+    var slowLogThreshold = 10_000
+    var slowLogLength = 128
+
+    /// What is accepted and has no effect, as CONFIG GET shows it; what is missing has its default.
+    var ineffective: [String: String] = [:]
+    /// `rename-command`: the old name in lower case, and the new one; empty for a command that is taken away.
+    var renamedCommands: [(from: String, to: String)] = []
+    /// The file that was read, absolute; what CONFIG REWRITE writes.
+    public internal(set) var file: String?
 
     public init() {}
 }

@@ -1,4 +1,7 @@
+import Configuration
+import Glibc
 import Logging
+import Observability
 import Reactor
 
 /// The store as a role on a loop.
@@ -6,17 +9,29 @@ public final class StoreNode {
     let server: StoreServer
     private let loop: Loop
 
-    /// - Parameter configuration: what the files and the command line say.
-    public init(loop: Loop, configuration: StoreConfiguration, logger: Logger) {
+    /// - Parameters:
+    ///   - configuration: what the files and the command line say.
+    ///   - log: Redis's own log, whose level CONFIG SET changes and whose role letter follows ours; nil for another logger.
+    public init(loop: Loop, configuration: StoreConfiguration, logger: Logger, log: RedisLog? = nil) {
         self.loop = loop
         server = StoreServer(loop: loop, configuration: configuration, logger: logger)
+        server.log = log
     }
 
     /// Binds the addresses and starts to serve.
     /// - Throws: `SystemError` naming the address that cannot be bound.
     public func start() throws(SystemError) {
-        var options = ListenOptions()
-        options.backlog = server.configuration.tcpBacklog
-        _ = try server.listen(on: .loopback(port: server.configuration.port), options: options)
+        try server.openListeners()
+        if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
+        server.logger.notice("Ready to accept connections tcp")
+    }
+
+    /// Saves what `save` asks to be saved, stops serving, and calls `completion` with whether all went well.
+    public func stop(completion: @escaping (Bool) -> Void) { server.shutDown(.default, completion: completion) }
+
+    /// What SHUTDOWN ends: the process, unless there is more than the store in it.
+    public var onShutdown: () -> Void {
+        get { server.onShutdown }
+        set { server.onShutdown = newValue }
     }
 }

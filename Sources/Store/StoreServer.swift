@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Observability
 import Reactor
 import RESP
 
@@ -31,6 +32,11 @@ struct StoreStatistics {
     var errorReplies: UInt64 = 0
     var forks: UInt64 = 0
     var peakMemory = 0
+    var latestForkMicroseconds = 0
+    var authenticationsFailed: UInt64 = 0
+    /// What the loop had counted when the statistics began.
+    var bytesReceivedBefore: UInt64 = 0
+    var bytesSentBefore: UInt64 = 0
 }
 
 /// The store: databases, clients and everything that happens between them, on one loop.
@@ -57,8 +63,13 @@ final class StoreServer: ListenerHandler {
 
     var clients: [Int64: Client] = [:]
     private var lastClientID: Int64 = 0
-    private var listeners: [Listener] = []
+    var listeners: [Listener] = []
     var monitors: [Client] = []
+
+    var slowLog = SlowLog()
+    var rates = Rates()
+    /// Error replies by their code (INFO errorstats).
+    var errorCounts: [String: UInt64] = [:]
 
     var pubsub = PubSub()
     var watches = WatchTable()
@@ -69,7 +80,10 @@ final class StoreServer: ListenerHandler {
     var random = SystemRandomNumberGenerator()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
-    var shutdown: ((_ save: Bool) -> Void)?
+    /// Redis's own log, where its level and role letter can be changed.
+    var log: RedisLog?
+    /// What is to happen after SHUTDOWN has ended the store.
+    var onShutdown: () -> Void = {}
 
     init(loop: Loop, configuration: StoreConfiguration, logger: Logger) {
         self.loop = loop
@@ -92,6 +106,18 @@ final class StoreServer: ListenerHandler {
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
 
+    /// The version of Redis that replies are like.
+    static let compatibleVersion = "7.2.5"
+
+    /// Reads a snapshot into databases of its own.
+    func makeReader(dropsExpired: Bool) -> RDBReader {
+        var options = RDBReader.Options()
+        options.dropsExpired = dropsExpired
+        options.verifiesChecksum = configuration.checksumsSnapshots
+        options.now = loop.wallMilliseconds
+        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+    }
+
     /// 40 hexadecimal digits, as run and replication IDs are.
     static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
         let digits = Array("0123456789abcdef".utf8)
@@ -99,14 +125,6 @@ final class StoreServer: ListenerHandler {
     }
 
     // MARK: clients
-
-    /// Starts to accept clients.
-    /// - Throws: `SystemError` naming the address.
-    func listen(on address: SocketAddress, options: ListenOptions) throws(SystemError) -> Listener {
-        let listener = try loop.listen(on: address, options: options, handler: self)
-        listeners.append(listener)
-        return listener
-    }
 
     func stopListening() {
         for listener in listeners { listener.close() }
@@ -147,7 +165,10 @@ final class StoreServer: ListenerHandler {
     /// Undoes everything that others know of a client that has gone.
     func forget(_ client: Client, _ reason: CloseReason) {
         clients[client.id] = nil
-        if client.gate.contains(.monitor) { monitors.removeAll { $0 === client } }
+        if client.gate.contains(.monitor) {
+            monitors.removeAll { $0 === client }
+            updateGate()
+        }
         unblock(client)
         unwatch(client)
         unsubscribeFromAll(client)
@@ -155,18 +176,13 @@ final class StoreServer: ListenerHandler {
     }
 
     private func isProtected(_ connection: Connection) -> Bool {
-        guard configuration.isProtectedMode, configuration.password.isEmpty, !configuration.hasExplicitBind else { return false }
-        switch connection.peer {
-        case .unix: return false
-        case .ipv4(let host, _): return host >> 24 != 127
-        case .ipv6(let high, let low, _, _): return !(high == 0 && low == 1)
-        }
+        configuration.isProtectedMode && configuration.password.isEmpty && !isLocal(connection)
     }
 
     static let protectedModeMessage: StaticString = """
         -DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. \
-        In this mode connections are only accepted from the loopback interface. Set a password with requirepass, name the \
-        addresses to serve with bind, or set protected-mode no.\r\n
+        In this mode connections are only accepted from the loopback interface. Set a password with requirepass, or set \
+        protected-mode no with CONFIG SET from the same host or in the configuration file.\r\n
         """
 
     // MARK: the rhythm
@@ -182,6 +198,8 @@ final class StoreServer: ListenerHandler {
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
+        rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
+        log?.role = replication.isReplica ? .replica : .master
     }
 
     private func disconnectIdleClients() {

@@ -128,13 +128,25 @@ def vigie_sentinel(processes, tmp_path):
     return _sentinel_factory(processes, tmp_path, lambda: vigie_role("sentinel"), "vigie-sentinel")
 
 
+@pytest.fixture
+def sentinel_of(redis_sentinel, vigie_sentinel):
+    """`sentinel_of("redis")` and `sentinel_of("vigie")`: the factory by name."""
+    return {"redis": redis_sentinel, "vigie": vigie_sentinel}.__getitem__
+
+
+@pytest.fixture
+def quorum(store_of, sentinel_of):
+    """`quorum(sentinels=("vigie", "redis", "redis"))`: three stores and Sentinels, as harness.Quorum."""
+    return lambda **options: harness.Quorum(store_of, sentinel_of, **options)
+
+
 def _proxy_factory(processes, tmp_path, program, kind):
     def start(configuration, netns=None):
         """`configuration` may contain {stats}, which becomes the path of a stats socket."""
         name = processes.unique(kind)
         stats = tmp_path / f"{name}.sock"
         file = tmp_path / f"{name}.cfg"
-        file.write_text(configuration.replace("{stats}", str(stats)))
+        file.write_text(configuration.replace("{stats}", str(stats)).rstrip("\n") + "\n")
         return HAProxy(processes.start([*program(), file], name=name, netns=netns), stats)
     return start
 
@@ -149,6 +161,19 @@ def haproxy(processes, tmp_path):
 def vigie_proxy(processes, tmp_path):
     """Starts `vigie proxy` on a configuration text."""
     return _proxy_factory(processes, tmp_path, lambda: vigie_role("proxy"), "vigie-proxy")
+
+
+@pytest.fixture
+def loopback_platform(request):
+    """`loopback_platform("vigie")` or `("redis")`: three stores, three Sentinels and a proxy, all of that kind; a role
+    given by name (`proxy="redis"`) is of another."""
+    def start(kind, store=None, sentinel=None, proxy=None, **options):
+        names = {"redis": ("redis_server", "redis_sentinel", "haproxy"),
+                 "vigie": ("vigie_store", "vigie_sentinel", "vigie_proxy")}
+        factories = [request.getfixturevalue(names[chosen or kind][place])
+                     for place, chosen in enumerate((store, sentinel, proxy))]
+        return harness.LoopbackPlatform(*factories, **options)
+    return start
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ class Fault:
     undo: object = None
     mode: str = "session"
     redis_host_gone: bool = False    # the struck Redis host is still gone when the records are compared
+    proxy_host_gone: bool = False    # the struck proxy host still has the virtual address, unreachable
 
 
 def master(platform):
@@ -42,11 +43,6 @@ def master(platform):
 
 def active_proxy(platform):
     return platform.hosts[platform.vip_host()]
-
-
-def master_process(platform):
-    """The names of the process that is the master's store: with one process per box, the box's."""
-    return [NAMES["store"]]
 
 
 def cut_off(platform):
@@ -59,19 +55,19 @@ def restart(platform):
 
 FAULTS = [
     Fault("killed", "master process killed",
-          lambda platform: master(platform).signal(master_process(platform), signal.SIGKILL), redis_host_gone=True),
+          lambda platform: master(platform).signal([NAMES["store"]], signal.SIGKILL), redis_host_gone=True),
     Fault("frozen", "master frozen",
-          lambda platform: master(platform).signal(master_process(platform), signal.SIGSTOP), redis_host_gone=True),
+          lambda platform: master(platform).signal([NAMES["store"]], signal.SIGSTOP), redis_host_gone=True),
     Fault("cable", "master's cable pulled",
           lambda platform: master(platform).pull_cable(), redis_host_gone=True),
     Fault("proxy-cable", "active proxy host's cable pulled",
-          lambda platform: active_proxy(platform).pull_cable()),
+          lambda platform: active_proxy(platform).pull_cable(), proxy_host_gone=True),
     Fault("proxy-killed", "active proxy's process killed",
           lambda platform: active_proxy(platform).signal([NAMES["proxy"]], signal.SIGKILL)),
     Fault("cut-off", "master cut off from the other Redis hosts, not from the proxies; new connection per write",
           cut_off, lambda platform: master(platform).pass_all_traffic(), mode="fresh"),
     Fault("restarted", "master killed, restarted 20 s later; new connection per write",
-          lambda platform: master(platform).signal(master_process(platform), signal.SIGKILL), restart, mode="fresh"),
+          lambda platform: master(platform).signal([NAMES["store"]], signal.SIGKILL), restart, mode="fresh"),
 ]
 
 
@@ -118,9 +114,9 @@ def strike(fault, platform, name):
     result.observed = stopped - struck
     result.acknowledged = len(acknowledged)
 
-    if fault.name in ("frozen",):
-        pass    # a frozen master stays frozen: what it held is not what the platform holds
     _compare(fault, platform, acknowledged, result)
+    if not fault.proxy_host_gone and len(platform.vip_hosts()) != 1:
+        result.problems.append(f"the virtual address is on {platform.vip_hosts() or 'no host'}")
     result.mails = platform.mails()
     return result
 

@@ -52,7 +52,7 @@ extension StoreServer {
     /// depend on each other are waited for together, so a batch costs little more than one command (measured: SET and GET over 100 000
     /// keys at pipeline 64 take half the time).
     @inline(__always)
-    private func warmUp(_ db: Database, _ found: Int) {
+    func warmUp(_ db: Database, _ found: Int) {
         let table = db.entries
         guard table.count > 1024, !table.isResizing else { return }
         let spans = argumentArea.spans
@@ -95,11 +95,14 @@ extension StoreServer {
     func run(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         let before = dirty
         let db = client.db
+        let isTimed = !slot.pointee.isQuick || slot.pointee.calls % StoreServer.sampling == 0
+        let start = isTimed ? StoreServer.nanoseconds() : 0
         slot.pointee.command.run(Call(
             server: self, client: client, db: db, arguments: arguments, count: count, slot: slot,
             reply: ReplyWriter(client.output, isRESP3: client.isRESP3)))
         slot.pointee.calls &+= 1
         commandsProcessed &+= 1
+        if isTimed { timed(client, slot, arguments, count, since: start) }
         if dirty != before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
         }
@@ -144,7 +147,7 @@ extension StoreServer {
         if client.gate.contains(.unauthenticated), !flags.contains(.noAuth) {
             return refuse("NOAUTH Authentication required.")
         }
-        if client.gate.contains(.master) { return true }
+        if client.gate.contains(.master) { return !queue(client, slot, arguments, count) }
         let isWrite = flags.contains(.write)
         if isWrite, gate.contains(.writesRestricted), !gate.contains(.replica) {
             if persistence.stopsWrites {
@@ -169,16 +172,22 @@ extension StoreServer {
         if gate.contains(.monitored), !flags.contains(.skipMonitor), !flags.contains(.admin) {
             feedMonitors(client, arguments, count)
         }
-        if client.gate.contains(.inTransaction), !StoreServer.isNeverQueued(slot.pointee.name) {
-            if flags.contains(.noMulti) { return refuse("ERR Command not allowed inside a transaction") }
-            client.transaction!.append(slot, arguments, count)
-            client.reply.simple("QUEUED")
-            return false
+        if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
+            return refuse("ERR Command not allowed inside a transaction")
         }
+        if queue(client, slot, arguments, count) { return false }
         if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: flags) {
             waitForUnpause(client, arguments, count)
             return false
         }
+        return true
+    }
+
+    /// - Returns: whether the command was queued in a transaction.
+    private func queue(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
+        guard let transaction = client.transaction, !StoreServer.isNeverQueued(slot.pointee.name) else { return false }
+        transaction.append(slot, arguments, count)
+        client.reply.simple("QUEUED")
         return true
     }
 

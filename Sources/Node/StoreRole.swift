@@ -1,0 +1,98 @@
+import CLinux
+import Configuration
+import Glibc
+import Logging
+import Observability
+import Reactor
+import Store
+
+/// The store with its log, as a role of a node.
+public final class StoreRole: Role {
+    public let name = "store"
+    public let configuration: StoreConfiguration
+    private let loop: Loop
+    private let node: StoreNode
+    private let logger: Logger
+    private let warnings: [ConfigurationError]
+
+    /// - Throws: `SystemError` when the log cannot be written.
+    public init(loop: Loop, configuration: StoreConfiguration, warnings: [ConfigurationError]) throws(SystemError) {
+        self.loop = loop
+        self.configuration = configuration
+        self.warnings = warnings
+        let log = RedisLog(path: configuration.logPath, role: .master, verbosity: configuration.verbosity)
+        let problem = log.check()
+        guard problem == 0 else { throw SystemError("Can't open the log file '\(log.path)'", code: problem) }
+        if configuration.isSyslogEnabled {
+            let syslog = try Syslog(loop: loop, target: .unix("/dev/log"), tag: configuration.syslogIdent)
+            let facility = configuration.syslogFacility
+            logger = Logger(label: "redis") { _ in
+                MultiplexLogHandler([RedisLogHandler(log: log), SyslogHandler(syslog: syslog, facility: facility, least: .debug)])
+            }
+        } else {
+            logger = log.logger()
+        }
+        node = StoreNode(loop: loop, configuration: configuration, logger: logger, log: log)
+    }
+
+    /// What SHUTDOWN ends.
+    public var onShutdown: () -> Void {
+        get { node.onShutdown }
+        set { node.onShutdown = newValue }
+    }
+
+    public func start() throws(SystemError) {
+        logger.warning("vigie \(StoreVersion.vigie) is starting, as Redis \(StoreVersion.redis), pid=\(getpid())")
+        if configuration.file == nil {
+            logger.warning("Warning: no config file specified, using the default config. In order to specify a config file use vigie store /path/to/redis.conf")
+        } else {
+            logger.notice("Configuration loaded")
+        }
+        for warning in warnings { logger.warning("\(warning)") }
+        do throws(SystemError) {
+            try node.start()
+        } catch {
+            logger.warning("Failed listening on port \(configuration.port) (tcp), aborting: \(error)")
+            throw error
+        }
+    }
+
+    public func stop(completion: @escaping (Bool) -> Void) { node.stop(completion: completion) }
+
+    public func hangUp() { logger.notice("SIGHUP: nothing to do; log files are opened for each line, CONFIG SET changes the configuration") }
+
+    public func ready() {
+        switch configuration.supervision {
+        case "systemd", "auto": notifySystemd()
+        default: break
+        }
+    }
+
+    /// Tells systemd that the service is up (sd_notify(3)'s datagram).
+    private func notifySystemd() {
+        guard let path = getenv("NOTIFY_SOCKET").map({ String(cString: $0) }) else {
+            if configuration.supervision == "systemd" { logger.warning("systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found!") }
+            return
+        }
+        do throws(SystemError) {
+            let socket = try loop.openDatagram(domain: AF_UNIX, type: Int32(SOCK_DGRAM.rawValue), protocol: 0) { _, _ in }
+            defer { socket.close() }
+            var address = try RawAddress(SocketAddress.unix(path))
+            if path.hasPrefix("@") { address.makeAbstract(length: path.utf8.count) }
+            let text = Array("STATUS=Ready to accept connections\nREADY=1\n".utf8)
+            let problem = text.withUnsafeBytes { socket.send($0, to: address) }
+            if problem != 0 { throw SystemError("send to NOTIFY_SOCKET '\(path)'", code: problem) }
+        } catch {
+            logger.warning("systemd could not be told that the store is ready: \(error)")
+        }
+    }
+}
+
+extension RawAddress {
+    /// Turns the Unix path `@name` into a name of the abstract namespace (unix(7)): a zero byte for the `@`, no end mark.
+    mutating func makeAbstract(length count: Int) {
+        let start = MemoryLayout<sockaddr_un>.offset(of: \.sun_path)!
+        withUnsafeMutableBytes(of: &storage) { $0[start] = 0 }
+        length = socklen_t(start + count)
+    }
+}

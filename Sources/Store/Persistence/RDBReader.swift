@@ -1,0 +1,468 @@
+import Glibc
+import Reactor
+import RESP
+
+/// Reads an RDB file of version 1 to 12 as its bytes come, into databases of its own.
+///
+/// Promise: whatever the bytes are, it neither crashes nor reserves memory for what has not come: its window grows with the bytes
+/// that arrive and holds one string at most, and a compressed string claims no more than its bytes can stand for. After an error
+/// nothing of what was read is left.
+///
+/// The unit of work is a record's header or one element of a collection: each is read again from its first byte when more bytes
+/// have come, and `wanted` says how many it takes, so that a long string is not looked at again and again.
+final class RDBReader {
+    enum Outcome: Equatable {
+        /// More bytes must come.
+        case needsMore
+        /// The file is over; so many of the bytes fed last belonged to it.
+        case done(used: Int)
+    }
+
+    /// What ends the reading of a unit early.
+    enum Stop: Error {
+        /// The unit takes this many bytes at least.
+        case short(Int)
+        case bad(RDBError)
+    }
+
+    /// What a reader is to do besides reading.
+    struct Options {
+        /// Keys whose time is over are left out: on a master, at start. A replica keeps what its master has.
+        var dropsExpired = false
+        /// A wrong checksum is an error (`rdbchecksum`).
+        var verifiesChecksum = true
+        /// The longest string accepted.
+        var stringMax = 512 << 20
+        /// Milliseconds since 1970.
+        var now: Int64 = 0
+    }
+
+    private enum Stage {
+        case magic
+        case record
+        case element
+        case checksum
+        case done
+    }
+
+    let options: Options
+    /// What has been read; the reader's own until `takeDatabases`.
+    private(set) var databases: UnsafeMutableBufferPointer<Database>
+    private var ownsDatabases = true
+    private(set) var info = SnapshotInfo()
+    private(set) var version = 0
+    /// The version of the server that wrote it and when, if it says so; milliseconds since 1970.
+    private(set) var creator: String?
+    private(set) var createdAt: Int64?
+    private(set) var usedMemory: Int64?
+    private(set) var keysLoaded = 0
+    private(set) var keysExpired = 0
+    /// Things left out that a user should hear of.
+    private(set) var warnings: [String] = []
+
+    // The window: bytes start ..< end of `memory` have come and are not read yet.
+    private var memory = UnsafeMutableRawPointer.allocate(byteCount: 65_536, alignment: 16)
+    private var capacity = 65_536
+    private var start = 0
+    private var end = 0
+    /// Bytes from the start of the file to `start`.
+    private var offset = 0
+    /// Where the unit being read has got to, from `start`.
+    private var position = 0
+    private var wanted = 1
+    private var checksum = CRC64()
+    private var stage = Stage.magic
+
+    private var current: Database
+    private var expiry: Int64?
+    private var key: [UInt8] = []
+    /// The collection being read.
+    var building: Building?
+
+    /// A collection whose elements come one after the other.
+    struct Building {
+        let kind: RDB.Kind
+        var builder: CollectionBuilder
+        var remaining: Int
+    }
+
+    /// - Parameters:
+    ///   - databaseCount: how many databases there may be.
+    ///   - hash: the seeded hash that the tables will live with.
+    init(databaseCount: Int, hash: KeyHash, clock: UnsafeMutablePointer<Loop.Clock>, configuration: StoreConfiguration, options: Options) {
+        self.options = options
+        self.configuration = configuration
+        self.hash = hash
+        databases = .allocate(capacity: databaseCount)
+        for id in 0..<databaseCount { databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: clock)) }
+        current = databases[0]
+    }
+
+    let configuration: StoreConfiguration
+    let hash: KeyHash
+
+    deinit {
+        memory.deallocate()
+        if let building { building.builder.free() }
+        if ownsDatabases { RDBReader.release(databases) }
+    }
+
+    /// Hands the databases over; what they hold is then the caller's to swap in or to `release`.
+    func takeDatabases() -> UnsafeMutableBufferPointer<Database> {
+        ownsDatabases = false
+        return databases
+    }
+
+    /// Frees databases with all they hold.
+    static func release(_ databases: UnsafeMutableBufferPointer<Database>) {
+        for db in databases {
+            Database.release(db.state.pointee)
+            db.state.deallocate()
+        }
+        databases.deallocate()
+    }
+
+    /// Bytes read so far.
+    var bytesRead: Int { offset }
+
+    // MARK: feeding
+
+    /// Takes the next bytes of the file. O(n) amortised.
+    /// - Throws: `RDBError` naming the byte and what was found there; the reader is of no use then.
+    func feed(_ bytes: UnsafeRawBufferPointer) throws(RDBError) -> Outcome {
+        append(bytes)
+        while end - start >= wanted {
+            position = 0
+            do throws(Stop) {
+                try readUnit()
+            } catch {
+                switch error {
+                case .short(let size):
+                    wanted = size
+                    continue
+                case .bad(let problem):
+                    stage = .done
+                    throw problem
+                }
+            }
+            consume()
+            if stage == .done { return .done(used: bytes.count - (end - start)) }
+        }
+        return .needsMore
+    }
+
+    /// Says that no more bytes will come.
+    /// - Throws: `RDBError` unless the file was over.
+    func finish() throws(RDBError) {
+        guard stage != .done else { return }
+        throw RDBError(offset: offset, reason: "the file ends in the middle of \(unfinished) (\(end - start) bytes left over)", key: keyText)
+    }
+
+    private var unfinished: String {
+        switch stage {
+        case .magic: "its header"
+        case .record: "a record"
+        case .element: "\(building!.kind.name) with \(building!.remaining) elements to come"
+        case .checksum: "its checksum"
+        case .done: "nothing"
+        }
+    }
+
+    private func append(_ bytes: UnsafeRawBufferPointer) {
+        guard let base = bytes.baseAddress else { return }
+        if start > 0 {
+            memmove(memory, memory + start, end - start)
+            end -= start
+            start = 0
+        }
+        if end + bytes.count > capacity {
+            capacity = max(capacity * 2, end + bytes.count)
+            let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+            memcpy(larger, memory, end)
+            memory.deallocate()
+            memory = larger
+        }
+        memcpy(memory + end, base, bytes.count)
+        end += bytes.count
+    }
+
+    /// The unit is done: its bytes leave the window.
+    private func consume() {
+        if stage != .done, options.verifiesChecksum { checksum.update(UnsafeRawBufferPointer(start: memory + start, count: position)) }
+        start += position
+        offset += position
+        wanted = 1
+        if start == end, capacity > 1 << 20 {
+            memory.deallocate()
+            capacity = 65_536
+            memory = .allocate(byteCount: capacity, alignment: 16)
+            start = 0
+            end = 0
+        }
+    }
+
+    private func readUnit() throws(Stop) {
+        switch stage {
+        case .magic: try readMagic()
+        case .record: try readRecord()
+        case .element: try readElement()
+        case .checksum: try readChecksum()
+        case .done: break
+        }
+    }
+
+    // MARK: records
+
+    private func readMagic() throws(Stop) {
+        let bytes = try take(9)
+        guard memcmp(bytes.baseAddress!, "REDIS", 5) == 0 else {
+            throw bad("this is no RDB file: it begins with \(Quoting.quoted(UnsafeRawBufferPointer(rebasing: bytes[0..<5]).bindMemory(to: UInt8.self))), not \"REDIS\"")
+        }
+        var number = 0
+        for byte in bytes[5..<9] {
+            guard byte >= 48, byte <= 57 else {
+                throw bad("the version is \(Quoting.quoted(UnsafeRawBufferPointer(rebasing: bytes[5..<9]).bindMemory(to: UInt8.self))), not four digits")
+            }
+            number = number * 10 + Int(byte - 48)
+        }
+        guard number >= 1, number <= RDB.versionMax else { throw bad("RDB version \(number); versions 1 to \(RDB.versionMax) can be read") }
+        version = number
+        stage = .record
+    }
+
+    private func readRecord() throws(Stop) {
+        let type = try takeByte()
+        if let opcode = RDB.Opcode(rawValue: type) { return try readOpcode(opcode) }
+        guard let kind = RDB.Kind(rawValue: type) else { throw bad("\(type) is neither an opcode nor a kind of value") }
+        key = try takeString()
+        try refuseUnsupported(kind)
+        if kind == .string {
+            let isNew = try withString { value in add { Entry.makeString($0, value, expiry: $1, clock: $2) } }
+            return try conclude(isNew)
+        }
+        building = try startCollection(kind)
+        stage = .element
+        if building!.remaining == 0 { try finishCollection() }
+    }
+
+    private func readOpcode(_ opcode: RDB.Opcode) throws(Stop) {
+        switch opcode {
+        case .end:
+            stage = version >= 5 ? .checksum : .done
+        case .selectDB:
+            let id = try takeLength()
+            guard id < databases.count else {
+                throw bad("it holds database \(id), and this server has \(databases.count) (see databases in the configuration)")
+            }
+            current = databases[id]
+        case .resizeDB:
+            let keys = try takeLength()
+            _ = try takeLength()
+            // A hint only: what it claims is not believed beyond what the table may cost.
+            if current.count == 0 { current.entries.reserve(min(keys, 1 << 16)) }
+        case .expirySeconds:
+            let seconds = try takeNumber(Int32.self)
+            expiry = Int64(seconds) * 1000
+        case .expiryMilliseconds:
+            expiry = try takeNumber(Int64.self)
+        case .idle:
+            _ = try takeLength()
+        case .frequency:
+            _ = try takeByte()
+        case .aux:
+            let name = try takeString()
+            let value = try takeString()
+            note(String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self))
+        case .functions:
+            let code = try takeString()
+            warnings.append("a library of functions (\(code.count) bytes) was left out: functions are not supported yet")
+        case .slotInfo:
+            for _ in 0..<3 { _ = try takeLength() }
+        case .functionsBeforeRelease:
+            throw bad("it holds functions in the form of a Redis 7.0 release candidate, which no release reads")
+        case .moduleAux:
+            throw bad("it holds data of a Redis module, and modules are not supported")
+        }
+    }
+
+    private func note(_ name: String, _ value: String) {
+        switch name {
+        case "redis-ver": creator = value
+        case "ctime": createdAt = Int64(value).map { $0.multipliedReportingOverflow(by: 1000).partialValue }
+        case "used-mem": usedMemory = Int64(value)
+        case "repl-stream-db": info.replicationDatabase = Int(value)
+        case "repl-id": info.replicationID = value
+        case "repl-offset": info.replicationOffset = Int64(value)
+        case "aof-base": info.isAppendOnlyBase = value == "1"
+        // Unknown fields may come with any version and mean nothing to us.
+        default: break
+        }
+    }
+
+    private func refuseUnsupported(_ kind: RDB.Kind) throws(Stop) {
+        switch kind {
+        case .moduleBeforeRelease, .module, .stream1, .stream2, .stream3, .hashMetadata, .hashMetadataBeforeRelease,
+            .hashListpackExpiry, .hashListpackExpiryBeforeRelease:
+            throw bad("the key holds \(kind.name), which is not supported")
+        default: break
+        }
+    }
+
+    private func readChecksum() throws(Stop) {
+        let found = try takeNumber(UInt64.self)
+        guard found == 0 || !options.verifiesChecksum || found == checksum.value else {
+            throw bad("the checksum is \(hexadecimal(found)), but the bytes before it give \(hexadecimal(checksum.value)): the file is damaged")
+        }
+        stage = .done
+    }
+
+    private func hexadecimal(_ value: UInt64) -> String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    // MARK: values
+
+    private func readElement() throws(Stop) {
+        try readElements()
+        if building!.remaining == 0 { try finishCollection() }
+    }
+
+    private func finishCollection() throws(Stop) {
+        let finished = building!
+        building = nil
+        stage = .record
+        guard finished.builder.count > 0 else {
+            finished.builder.free()
+            throw bad("the key holds \(finished.kind.name) without elements")
+        }
+        let value = finished.builder.finish()
+        let isNew = add { Entry.make($0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
+        try conclude(isNew)
+    }
+
+    /// Puts a value under the key that was read before it.
+    /// - Returns: false when the key is there already; the value is freed then.
+    private func add(_ make: (_ key: Argument, _ expiry: Int64?, _ clock: UInt32) -> Entry) -> Bool {
+        let moment = expiry
+        let isDead = options.dropsExpired && moment.map { $0 <= options.now } == true
+        return key.withUnsafeBytes { bytes in
+            let key = Argument(bytes)
+            let hash = current.entries.hash(key)
+            let isNew = current.entries.find(key, hash) == nil
+            let entry = make(key, moment, current.accessClock)
+            if isDead || !isNew {
+                entry.freeValue()
+                free(entry.base)
+                keysExpired += isNew ? 1 : 0
+            } else {
+                current.entries.insert(entry.base, hash)
+                if moment != nil { current.expiring.insert(entry.base, hash) }
+                keysLoaded += 1
+            }
+            return isNew
+        }
+    }
+
+    private func conclude(_ isNew: Bool) throws(Stop) {
+        guard isNew else { throw bad("the key is there twice in database \(current.id)") }
+        expiry = nil
+        key.removeAll(keepingCapacity: true)
+    }
+
+    // MARK: pieces, read at `position`
+
+    /// An error at the piece just read.
+    func bad(_ reason: String) -> Stop { .bad(RDBError(offset: offset + position, reason: reason, key: keyText)) }
+
+    private var keyText: String? { key.isEmpty ? nil : String(decoding: key.prefix(128), as: UTF8.self) }
+
+    /// The next bytes; they are valid until the unit is over.
+    func take(_ count: Int) throws(Stop) -> UnsafeRawBufferPointer {
+        guard end - start - position >= count else { throw .short(position + count) }
+        let bytes = UnsafeRawBufferPointer(start: memory + start + position, count: count)
+        position += count
+        return bytes
+    }
+
+    func takeByte() throws(Stop) -> UInt8 { try take(1)[0] }
+
+    /// A number as its bytes, little-endian.
+    func takeNumber<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) throws(Stop) -> T {
+        T(littleEndian: try take(MemoryLayout<T>.size).loadUnaligned(as: T.self))
+    }
+
+    private enum Length {
+        case plain(Int)
+        case form(RDB.StringForm)
+    }
+
+    private func takeLengthOrForm() throws(Stop) -> Length {
+        let first = try takeByte()
+        switch first >> 6 {
+        case 0: return .plain(Int(first & 0x3F))
+        case 1: return .plain(Int(first & 0x3F) << 8 | Int(try takeByte()))
+        case 2:
+            if first == 0x80 { return .plain(Int(UInt32(bigEndian: try take(4).loadUnaligned(as: UInt32.self)))) }
+            guard first == 0x81 else { throw bad("a length begins with byte \(first), which means nothing") }
+            let value = UInt64(bigEndian: try take(8).loadUnaligned(as: UInt64.self))
+            guard value < 1 << 48 else { throw bad("a length of \(value) is more than any value can have") }
+            return .plain(Int(value))
+        default:
+            guard let form = RDB.StringForm(rawValue: first & 0x3F) else { throw bad("a string in form \(first & 0x3F), which means nothing") }
+            return .form(form)
+        }
+    }
+
+    func takeLength() throws(Stop) -> Int {
+        guard case .plain(let value) = try takeLengthOrForm() else { throw bad("a string's special form stands where a length belongs") }
+        return value
+    }
+
+    /// A string as an array; for keys, names and elements that are copied anyway.
+    func takeString() throws(Stop) -> [UInt8] {
+        try withString { bytes in Array(UnsafeRawBufferPointer(start: bytes.raw, count: bytes.count)) }
+    }
+
+    /// Reads a string and lends its bytes.
+    func withString<R>(_ body: (Argument) -> R) throws(Stop) -> R {
+        switch try takeLengthOrForm() {
+        case .plain(let size):
+            guard size <= options.stringMax else { throw tooLong(size) }
+            return body(Argument(try take(size)))
+        case .form(.integer8): return lend(Int64(try takeNumber(Int8.self)), body)
+        case .form(.integer16): return lend(Int64(try takeNumber(Int16.self)), body)
+        case .form(.integer32): return lend(Int64(try takeNumber(Int32.self)), body)
+        case .form(.compressed):
+            let block = try takeCompressed()
+            defer { block.deallocate() }
+            return body(Argument(UnsafeRawBufferPointer(block)))
+        }
+    }
+
+    private func lend<R>(_ number: Int64, _ body: (Argument) -> R) -> R {
+        withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { area in
+            let n = Decimal.write(number, to: area.baseAddress!)
+            return body(Argument(UnsafeRawBufferPointer(start: area.baseAddress!, count: n)))
+        }
+    }
+
+    private func tooLong(_ size: Int) -> Stop { bad("a string of \(size) bytes; \(options.stringMax) is the most (proto-max-bulk-len)") }
+
+    private func takeCompressed() throws(Stop) -> UnsafeMutableRawBufferPointer {
+        let size = try takeLength()
+        let expanded = try takeLength()
+        guard size <= options.stringMax else { throw tooLong(size) }
+        guard expanded <= options.stringMax else { throw tooLong(expanded) }
+        guard expanded <= size * LZF.expansionMax else {
+            throw bad("a compressed string claims that its \(size) bytes stand for \(expanded), more than they can")
+        }
+        let source = try take(size)
+        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: max(expanded, 1), alignment: 16)
+        guard LZF.decompress(source, to: block.baseAddress!, count: expanded) else {
+            block.deallocate()
+            throw bad("a compressed string of \(size) bytes does not give the \(expanded) bytes that it claims")
+        }
+        return UnsafeMutableRawBufferPointer(start: block.baseAddress!, count: expanded)
+    }
+}

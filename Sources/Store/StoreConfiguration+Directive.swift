@@ -1,0 +1,241 @@
+import Configuration
+import Glibc
+import RESP
+
+/// Why a value was not accepted, in Redis's words where it has any.
+struct DirectiveError: Error, Equatable {
+    let message: String
+    init(_ message: String) { self.message = message }
+}
+
+/// One directive of redis.conf: how its values look, where the value is kept, and what it does here.
+struct Directive: Sendable {
+    /// What setting the directive does.
+    enum Standing: Sendable, Equatable {
+        case applied
+        /// Accepted, checked and kept, but nothing follows from it; a value that is not the default is warned about.
+        case ineffective
+        /// As `ineffective`, and the warning ends with these words.
+        case missing(String)
+        /// Any value but the default is refused with these words: what it asks for is not there, and to go on without it
+        /// would be wrong.
+        case refused(String)
+    }
+
+    /// When it may be set.
+    enum Access: Sendable {
+        case any
+        /// Only in the file or on the command line.
+        case immutable
+        /// At run time only where `enable-protected-configs` says so.
+        case protected
+    }
+
+    let name: String
+    var alias: String?
+    var access = Access.any
+    var standing = Standing.applied
+    /// The value is never logged.
+    var isSecret = false
+    /// Takes any number of words.
+    var takesMany = false
+    /// Several lines add up instead of the last one counting.
+    var isRepeatable = false
+    let read: @Sendable (StoreConfiguration) -> [UInt8]
+    let write: @Sendable (StoreConfiguration, [[UInt8]]) throws(DirectiveError) -> Void
+    /// The values of the lines that CONFIG REWRITE writes; one line with the value if nil.
+    var rewrite: (@Sendable (StoreConfiguration) -> [String])?
+
+    init(
+        _ name: String, read: @escaping @Sendable (StoreConfiguration) -> [UInt8],
+        write: @escaping @Sendable (StoreConfiguration, [[UInt8]]) throws(DirectiveError) -> Void
+    ) {
+        self.name = name
+        self.read = read
+        self.write = write
+    }
+
+    func alias(_ name: String) -> Directive { with { $0.alias = name } }
+    var immutable: Directive { with { $0.access = .immutable } }
+    var protected: Directive { with { $0.access = .protected } }
+    var secret: Directive { with { $0.isSecret = true } }
+    func standing(_ standing: Standing) -> Directive { with { $0.standing = standing } }
+
+    func with(_ change: (inout Directive) -> Void) -> Directive {
+        var copy = self
+        change(&copy)
+        return copy
+    }
+
+    /// Checks the number of words and what the standing allows, and sets the value.
+    func set(_ configuration: StoreConfiguration, _ words: [[UInt8]]) throws(DirectiveError) {
+        guard takesMany || words.count == 1 else { throw DirectiveError("wrong number of arguments") }
+        let before = read(configuration)
+        try write(configuration, words)
+        if case .refused(let reason) = standing, read(configuration) != read(StoreConfiguration()) {
+            let found = String(decoding: read(configuration), as: UTF8.self)
+            let accepted = String(decoding: read(StoreConfiguration()), as: UTF8.self)
+            try write(configuration, takesMany ? StoreConfiguration.words(before) : [before])
+            throw DirectiveError("\(name) '\(found)' is refused: \(reason); accepted is '\(accepted)'")
+        }
+    }
+
+    func isDefault(_ configuration: StoreConfiguration) -> Bool { read(configuration) == read(StoreConfiguration()) }
+}
+
+/// How values look.
+enum DirectiveValue: Sendable {
+    case flag
+    case integer(ClosedRange<Int64>)
+    case octal(ClosedRange<Int64>)
+    /// Bytes with an optional unit.
+    case memory(ClosedRange<Int64>)
+    /// Bytes with an optional unit, or a percentage, kept as a negative number.
+    case memoryOrPercent
+    /// One of these words.
+    case choice([String])
+    /// Some of these words.
+    case choices([String])
+    case text
+
+    /// The value in the form that CONFIG GET shows.
+    func canonical(_ words: [[UInt8]]) throws(DirectiveError) -> String {
+        let text = String(decoding: words.first ?? [], as: UTF8.self)
+        switch self {
+        case .flag: return try StoreConfiguration.flag(text) ? "yes" : "no"
+        case .integer(let range): return "\(try StoreConfiguration.integer(text, range))"
+        case .octal(let range): return String(try StoreConfiguration.octal(text, range), radix: 8)
+        case .memory(let range): return "\(try StoreConfiguration.memory(text, range))"
+        case .memoryOrPercent:
+            guard text.hasSuffix("%") else {
+                guard let value = StoreConfiguration.bytes(text) else { throw DirectiveError("argument must be a memory or percent value") }
+                return "\(value)"
+            }
+            guard let percent = Int(text.dropLast()), percent >= 0 else { throw DirectiveError("argument must be a memory or percent value") }
+            guard percent <= 100 else { throw DirectiveError("percentage argument must be less or equal to 100") }
+            return text
+        case .choice(let accepted): return try StoreConfiguration.choice(text, accepted)
+        case .choices(let accepted):
+            var found: [String] = []
+            for word in words { found.append(try StoreConfiguration.choice(String(decoding: word, as: UTF8.self), accepted)) }
+            return found.joined(separator: " ")
+        case .text: return text
+        }
+    }
+}
+
+/// Making directives: one function for each kind of value and place.
+extension Directive {
+    typealias Path<Value> = ReferenceWritableKeyPath<StoreConfiguration, Value> & Sendable
+
+    static func flag(_ name: String, _ path: Path<Bool>) -> Directive {
+        Directive(name, read: { Array(($0[keyPath: path] ? "yes" : "no").utf8) }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = try StoreConfiguration.flag(String(decoding: words[0], as: UTF8.self))
+        }
+    }
+
+    static func integer<N: FixedWidthInteger & Sendable>(_ name: String, _ path: Path<N>, _ range: ClosedRange<Int64>) -> Directive {
+        Directive(name, read: { Array("\($0[keyPath: path])".utf8) }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = N(try StoreConfiguration.integer(String(decoding: words[0], as: UTF8.self), range))
+        }
+    }
+
+    static func memory(_ name: String, _ path: Path<Int>, _ range: ClosedRange<Int64>) -> Directive {
+        Directive(name, read: { Array("\($0[keyPath: path])".utf8) }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = Int(try StoreConfiguration.memory(String(decoding: words[0], as: UTF8.self), range))
+        }
+    }
+
+    static func text(_ name: String, _ path: Path<String>) -> Directive {
+        Directive(name, read: { Array($0[keyPath: path].utf8) }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = String(decoding: words[0], as: UTF8.self)
+        }
+    }
+
+    static func bytes(_ name: String, _ path: Path<[UInt8]>) -> Directive {
+        Directive(name, read: { $0[keyPath: path] }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = words[0]
+        }
+    }
+
+    static func choice<Choice: CaseIterable & RawRepresentable<String> & Sendable>(_ name: String, _ path: Path<Choice>) -> Directive {
+        Directive(name, read: { Array($0[keyPath: path].rawValue.utf8) }) { configuration, words throws(DirectiveError) in
+            let word = try StoreConfiguration.choice(String(decoding: words[0], as: UTF8.self), Choice.allCases.map(\.rawValue))
+            configuration[keyPath: path] = Choice(rawValue: word)!
+        }
+    }
+
+    /// A directive that is checked and kept as text.
+    static func kept(_ name: String, _ value: DirectiveValue, _ standard: String, standing: Standing = .ineffective) -> Directive {
+        var directive = Directive(
+            name, read: { Array(($0.ineffective[name] ?? standard).utf8) }
+        ) { configuration, words throws(DirectiveError) in
+            configuration.ineffective[name] = try value.canonical(words)
+        }
+        directive.standing = standing
+        if case .choices = value { directive.takesMany = true }
+        return directive
+    }
+}
+
+/// Reading values.
+extension StoreConfiguration {
+    static func flag(_ text: String) throws(DirectiveError) -> Bool {
+        switch text.lowercased() {
+        case "yes": true
+        case "no": false
+        default: throw DirectiveError("argument must be 'yes' or 'no'")
+        }
+    }
+
+    static func integer(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
+        guard let value = Int64(text) else { throw DirectiveError("argument couldn't be parsed into an integer") }
+        return try inRange(value, range)
+    }
+
+    static func octal(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
+        guard let value = Int64(text, radix: 8) else { throw DirectiveError("argument couldn't be parsed as an octal number") }
+        return try inRange(value, range)
+    }
+
+    static func memory(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
+        guard let value = bytes(text) else { throw DirectiveError("argument must be a memory value") }
+        return try inRange(value, range)
+    }
+
+    private static func inRange(_ value: Int64, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
+        guard range.contains(value) else {
+            throw DirectiveError("argument must be between \(range.lowerBound) and \(range.upperBound) inclusive")
+        }
+        return value
+    }
+
+    static func choice(_ text: String, _ accepted: [String]) throws(DirectiveError) -> String {
+        guard let found = accepted.first(where: { $0 == text.lowercased() }) else {
+            throw DirectiveError("argument(s) must be one of the following: \(accepted.joined(separator: ", "))")
+        }
+        return found
+    }
+
+    /// Reads `100`, `1k` (1000), `1kb` (1024), `5mb`, `2gb` in any case; nil for anything else.
+    static func bytes(_ text: String) -> Int64? {
+        let digits = text.prefix { $0 == "-" || $0.isNumber }
+        guard let number = Int64(digits), number >= 0 else { return nil }
+        let unit: Int64
+        switch text.dropFirst(digits.count).lowercased() {
+        case "", "b": unit = 1
+        case "k": unit = 1000
+        case "kb": unit = 1024
+        case "m": unit = 1_000_000
+        case "mb": unit = 1 << 20
+        case "g": unit = 1_000_000_000
+        case "gb": unit = 1 << 30
+        default: return nil
+        }
+        let (value, overflow) = number.multipliedReportingOverflow(by: unit)
+        return overflow ? nil : value
+    }
+
+    /// Splits a value of several words as CONFIG SET takes it.
+    static func words(_ value: [UInt8]) -> [[UInt8]] { value.isEmpty ? [[]] : RedisConfiguration.splitArguments(value) ?? [value] }
+}

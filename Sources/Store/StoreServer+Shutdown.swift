@@ -1,0 +1,40 @@
+import Glibc
+import Reactor
+
+/// Ending the store in order.
+extension StoreServer {
+    /// What SHUTDOWN and a signal ask for.
+    struct ShutdownOptions {
+        /// Whether to take a snapshot; nil: when `save` asks for snapshots at all.
+        var save: Bool?
+        /// Does not wait for replicas that lag behind.
+        var isImmediate = false
+        /// Goes although the snapshot failed.
+        var isForced = false
+        static let `default` = ShutdownOptions()
+    }
+
+    /// Saves if asked for, stops listening, lets the last replies and the replicas' bytes out.
+    /// - Parameter completion: called once, with false when the snapshot failed and the store serves on.
+    func shutDown(_ options: ShutdownOptions, completion: @escaping (Bool) -> Void) {
+        logger.warning("User requested shutdown...")
+        if options.save ?? !configuration.savePoints.isEmpty, !saveBeforeExit(), !options.isForced {
+            logger.warning("Error trying to save the DB, can't exit.")
+            return completion(false)
+        }
+        stopListening()
+        if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
+        for client in clients.values { client.connection.closeAfterFlush() }
+        // The loop sends what is queued at the end of this iteration.
+        loop.schedule(after: .milliseconds(1), label: "store shutdown") { [self] in
+            logger.warning("Redis is now ready to exit, bye bye...")
+            completion(true)
+        }
+    }
+
+    /// - Returns: whether the snapshot is on disk.
+    private func saveBeforeExit() -> Bool {
+        logger.notice("Saving the final RDB snapshot before exiting.")
+        return persistence.saveBeforeExit()
+    }
+}
