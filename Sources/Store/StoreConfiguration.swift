@@ -48,7 +48,8 @@ public final class StoreConfiguration {
     var backlogTimeToLive = 3600
     var replicationTimeout = 60
     var replicationPingPeriod = 10
-    var disklessSyncDelay = 5
+    /// Redis waits 5 seconds, so that replicas that come together share a snapshot; here the first one is served at once unless the file asks to wait.
+    var disklessSyncDelay = 0
     var minReplicasToWrite = 0
     var minReplicasMaxLag = 10
 

@@ -22,6 +22,7 @@ public final class StoreNode {
     /// - Throws: `SystemError` naming the address that cannot be bound.
     public func start() throws(SystemError) {
         try server.openListeners()
+        if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
         server.logger.notice("Ready to accept connections tcp")
     }
 

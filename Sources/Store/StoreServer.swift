@@ -32,6 +32,11 @@ struct StoreStatistics {
     var errorReplies: UInt64 = 0
     var forks: UInt64 = 0
     var peakMemory = 0
+    var latestForkMicroseconds = 0
+    var authenticationsFailed: UInt64 = 0
+    /// What the loop had counted when the statistics began.
+    var bytesReceivedBefore: UInt64 = 0
+    var bytesSentBefore: UInt64 = 0
 }
 
 /// The store: databases, clients and everything that happens between them, on one loop.
@@ -60,6 +65,11 @@ final class StoreServer: ListenerHandler {
     private var lastClientID: Int64 = 0
     var listeners: [Listener] = []
     var monitors: [Client] = []
+
+    var slowLog = SlowLog()
+    var rates = Rates()
+    /// Error replies by their code (INFO errorstats).
+    var errorCounts: [String: UInt64] = [:]
 
     var pubsub = PubSub()
     var watches = WatchTable()
@@ -155,7 +165,10 @@ final class StoreServer: ListenerHandler {
     /// Undoes everything that others know of a client that has gone.
     func forget(_ client: Client, _ reason: CloseReason) {
         clients[client.id] = nil
-        if client.gate.contains(.monitor) { monitors.removeAll { $0 === client } }
+        if client.gate.contains(.monitor) {
+            monitors.removeAll { $0 === client }
+            updateGate()
+        }
         unblock(client)
         unwatch(client)
         unsubscribeFromAll(client)
@@ -163,12 +176,7 @@ final class StoreServer: ListenerHandler {
     }
 
     private func isProtected(_ connection: Connection) -> Bool {
-        guard configuration.isProtectedMode, configuration.password.isEmpty else { return false }
-        switch connection.peer {
-        case .unix: return false
-        case .ipv4(let host, _): return host >> 24 != 127
-        case .ipv6(let high, let low, _, _): return !(high == 0 && low == 1)
-        }
+        configuration.isProtectedMode && configuration.password.isEmpty && !isLocal(connection)
     }
 
     static let protectedModeMessage: StaticString = """
@@ -190,6 +198,8 @@ final class StoreServer: ListenerHandler {
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
+        rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
+        log?.role = replication.isReplica ? .replica : .master
     }
 
     private func disconnectIdleClients() {

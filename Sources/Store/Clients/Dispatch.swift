@@ -95,11 +95,14 @@ extension StoreServer {
     func run(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         let before = dirty
         let db = client.db
+        let isTimed = !slot.pointee.isQuick || slot.pointee.calls % StoreServer.sampling == 0
+        let start = isTimed ? StoreServer.nanoseconds() : 0
         slot.pointee.command.run(Call(
             server: self, client: client, db: db, arguments: arguments, count: count, slot: slot,
             reply: ReplyWriter(client.output, isRESP3: client.isRESP3)))
         slot.pointee.calls &+= 1
         commandsProcessed &+= 1
+        if isTimed { timed(client, slot, arguments, count, since: start) }
         if dirty != before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
         }

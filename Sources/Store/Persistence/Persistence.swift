@@ -1,10 +1,5 @@
 import Reactor
 
-extension StoreServer {
-    /// The Redis version whose behaviour this is; INFO and the AUX fields of snapshots say it.
-    static let redisVersion: StaticString = "7.2.4"
-}
-
 /// Snapshots: when they are taken, by whom, and how they went.
 final class Persistence {
     unowned let server: StoreServer

@@ -4,5 +4,10 @@ import Glibc
 extension Entry {
     /// Frees the block of a list, set, hash or sorted set. O(n).
     @inline(never)
-    func freeCollection() {}
+    func freeCollection() {
+        switch type {
+        case .sortedSet: SortedSet(self).release()
+        case .string, .list, .set, .hash: break
+        }
+    }
 }
