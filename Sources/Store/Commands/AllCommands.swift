@@ -4,6 +4,6 @@ extension StoreServer {
         connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
-        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
         + listCommands + hashCommands + setCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
 }
