@@ -105,9 +105,6 @@ final class StoreServer: ListenerHandler {
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
 
-    /// The version of Redis that replies are like.
-    static let compatibleVersion = "7.2.5"
-
     /// Reads a snapshot into databases of its own.
     func makeReader(dropsExpired: Bool) -> RDBReader {
         var options = RDBReader.Options()

@@ -12,7 +12,7 @@ import RESP
 ///     hash     listpack           `Listpack` of fields and values in turn
 ///              table              `Table<HashField>`
 ///     zset     listpack           `Listpack` of members and scores in turn
-///              sortedTree         see SortedSet
+///              sortedTree         `SortedIndex`
 extension Entry {
     /// Frees the block of a list, set, hash or sorted set. O(n).
     @inline(never)
