@@ -96,7 +96,8 @@ struct SyncGroupTests {
         #expect(!group.permits("B") && group.permits("A"))
         #expect(group.health(of: "B", isGood: false) == [.fail("A")])
         #expect(group.health(of: "A", isGood: true).isEmpty)
+        #expect(group.isReady("A").isEmpty && group.isReady("B").isEmpty)
         #expect(group.health(of: "B", isGood: true) == [.recover("A")])
-        #expect(group.isReady("A").isEmpty)
+        #expect(group.isReady("A") == [.becomeMaster("A"), .becomeMaster("B")])
     }
 }
