@@ -77,7 +77,7 @@ final class StoreServer: ListenerHandler {
     var propagation = Propagation()
     var replication: Replication!
     var persistence: Persistence!
-    var random = SystemRandomNumberGenerator()
+    var random = FastRandom()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
     /// Redis's own log, where its level and role letter can be changed.
@@ -97,17 +97,13 @@ final class StoreServer: ListenerHandler {
         }
         discardedOutput = OutputChain.discarding(loop)
         startedAt = loop.wallMilliseconds
-        var generator = SystemRandomNumberGenerator()
-        runID = StoreServer.randomID(using: &generator)
+        runID = StoreServer.randomID()
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         updateGate()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
-
-    /// The version of Redis that replies are like.
-    static let compatibleVersion = "7.2.5"
 
     /// Reads a snapshot into databases of its own.
     func makeReader(dropsExpired: Bool) -> RDBReader {
@@ -119,7 +115,8 @@ final class StoreServer: ListenerHandler {
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.
-    static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
+    static func randomID() -> String {
+        var generator = SystemRandomNumberGenerator()
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: (0..<40).map { _ in digits[Int.random(in: 0..<16, using: &generator)] }, as: UTF8.self)
     }

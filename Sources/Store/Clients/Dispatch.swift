@@ -103,8 +103,11 @@ extension StoreServer {
         slot.pointee.calls &+= 1
         commandsProcessed &+= 1
         if isTimed { timed(client, slot, arguments, count, since: start) }
+        if gate.contains(.monitored) { feedMonitors(client, slot, arguments, count) }
         if dirty != before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
+            // Whoever waits for a key is served before the next command, of this client or another, can take it away.
+            if !blocking.ready.isEmpty { handleReadyKeys() }
         }
     }
 
@@ -117,7 +120,8 @@ extension StoreServer {
         var text = "ERR unknown command '\(arguments[0].text.prefix(128))', with args beginning with: "
         for i in 1..<max(1, count) {
             guard text.utf8.count < 128 + 48 else { break }
-            text += "'\(arguments[i].text.prefix(128))' "
+            // Redis ends at a zero byte here.
+            text += "'\(arguments[i].text.prefix { $0 != "\0" }.prefix(128))' "
         }
         client.reply.error(text)
     }
@@ -169,9 +173,6 @@ extension StoreServer {
         if gate.contains(.loading), !flags.contains(.loading) {
             return refuse("LOADING Redis is loading the dataset in memory")
         }
-        if gate.contains(.monitored), !flags.contains(.skipMonitor), !flags.contains(.admin) {
-            feedMonitors(client, arguments, count)
-        }
         if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
             return refuse("ERR Command not allowed inside a transaction")
         }
@@ -202,14 +203,28 @@ extension StoreServer {
             || name.isWord("reset")
     }
 
-    /// What MONITOR prints of a command: time, database, address, and the arguments quoted.
-    private func feedMonitors(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+    /// What MONITOR prints of a command that was executed: time, database, address, and the arguments quoted, without secrets.
+    @inline(never)
+    private func feedMonitors(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+        let flags = slot.pointee.command.flags
+        if flags.contains(.skipMonitor) || flags.contains(.admin) { return }
+        let address = if case .unix(let path) = client.connection.peer { "unix:\(path)" } else { "\(client.connection.peer)" }
+        let firstSecret = StoreServer.firstSecret(slot.pointee.name, arguments, count)
         let now = loop.clock.pointee.wallMicroseconds
         let fraction = String(1_000_000 + now % 1_000_000).dropFirst()
-        var line = "+\(now / 1_000_000).\(fraction) [\(client.db.id) \(client.connection.peer)]"
-        for i in 0..<count { line += " " + Quoting.quoted(arguments[i].buffer) }
+        var line = "+\(now / 1_000_000).\(fraction) [\(client.db.id) \(address)]"
+        for i in 0..<count { line += i >= firstSecret ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
         line += "\r\n"
         for monitor in monitors { monitor.output.append(line) }
+    }
+}
+
+extension StoreServer {
+    /// The index of the first argument that must not be shown; all of AUTH's are secret, and those behind HELLO's AUTH.
+    fileprivate static func firstSecret(_ name: Argument, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Int {
+        if name.isWord("auth") { return 1 }
+        guard name.isWord("hello"), let option = (0..<count).first(where: { arguments[$0].isWord("auth") }) else { return count }
+        return option + 1
     }
 }
 

@@ -4,5 +4,6 @@ extension StoreServer {
         connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
+        + listCommands + hashCommands + setCommands
         + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
 }

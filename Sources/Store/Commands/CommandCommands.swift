@@ -24,7 +24,7 @@ extension StoreServer {
                     if call.count == 2 { return call.server.describeAll(call) }
                     call.reply.array(call.count - 2)
                     for i in 2..<call.count {
-                        if let slot = call.server.slot(named: call[i]) { slot.pointee.describe(call.reply) } else { call.reply.nullArray() }
+                        if let slot = call.server.slot(named: call[i]) { slot.pointee.describe(call.reply) } else { call.reply.null() }
                     }
                 },
                 Command(

@@ -45,12 +45,13 @@ extension StoreServer {
         var found: [(name: String, directive: Directive)] = []
         var seen: Set<String> = []
         for i in 2..<call.count {
-            let pattern = call[i].lowercased
+            let asked = call[i].text
+            let pattern = asked.lowercased()
             let isGlob = pattern.contains { "*?[\\".contains($0) }
             for directive in Directive.all {
                 for name in [directive.name] + (directive.alias.map { [$0] } ?? []) {
                     guard isGlob ? Glob.matches(pattern, name) : pattern == name, seen.insert(name).inserted else { continue }
-                    found.append((name, directive))
+                    found.append((isGlob ? name : asked, directive))
                 }
             }
         }

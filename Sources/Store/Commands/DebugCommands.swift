@@ -109,7 +109,7 @@ extension StoreServer {
             // Tells how long matching takes: the pattern * against a text of that length.
             call.reply.integer(Glob.matches(call[3], call[2]) ? 1 : 0)
         } else if call[1].isWord("change-repl-id"), call.count == 2 {
-            replication.changeID(StoreServer.randomID(using: &random))
+            replication.changeID(StoreServer.randomID())
             call.reply.ok()
         } else if call[1].isWord("error"), call.count == 3 {
             call.reply.error(call[2].text)

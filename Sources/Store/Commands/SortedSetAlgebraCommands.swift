@@ -78,14 +78,14 @@ extension StoreServer {
 
         var count: Int {
             guard let entry else { return 0 }
-            return entry.type == .sortedSet ? SortedSet(entry).count : entry.setCount
+            return entry.type == .sortedSet ? SortedSet(entry).count : StoredSet(entry).count
         }
 
         /// The member's score times the weight; members of sets have the score 1.
         func score(of member: Argument) -> Double? {
             guard let entry else { return nil }
             if entry.type == .sortedSet { return SortedSet(entry).score(of: member).map(weighted) }
-            return entry.setContains(member) ? weighted(1) : nil
+            return StoredSet(entry).contains(member) ? weighted(1) : nil
         }
 
         func weighted(_ score: Double) -> Double {
@@ -98,7 +98,7 @@ extension StoreServer {
             if entry.type == .sortedSet {
                 SortedSet(entry).forEach { visit($0, weighted($1)) }
             } else {
-                entry.forEachSetMember { visit($0, weighted(1)) }
+                StoredSet(entry).forEach { value in value.withText { visit($0, weighted(1)) } }
             }
         }
     }
@@ -266,10 +266,4 @@ extension StoreServer {
         }
         call.reply.integer(count)
     }
-}
-
-extension Entry {
-    fileprivate var setCount: Int { 0 }
-    fileprivate func setContains(_ member: Argument) -> Bool { false }
-    fileprivate func forEachSetMember(_ visit: (Argument) -> Void) {}
 }

@@ -44,7 +44,7 @@ struct SortedIndex {
 
     /// Frees everything. O(n).
     func release() {
-        tree.forEach { Glibc.free($0.base) }
+        members.forEach { Glibc.free($0) }
         tree.deallocate()
         members.deallocate()
         state.deallocate()

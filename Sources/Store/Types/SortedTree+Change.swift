@@ -91,8 +91,7 @@ extension SortedTree {
     func remove(_ element: SortedElement) {
         withPath { path in
             let leaf = descend(element.score, element.member, path)
-            let index = SortedTree.lowerBound(leaf.scores, leaf.elements, 0, leaf.count, element.score, element.member)
-            remove(leaf, index, path)
+            remove(leaf, leaf.index(of: element), path)
         }
     }
 
@@ -102,7 +101,7 @@ extension SortedTree {
             let member = element.member
             let leaf = descend(element.score, member, path)
             let n = leaf.count
-            let index = SortedTree.lowerBound(leaf.scores, leaf.elements, 0, n, element.score, member)
+            let index = leaf.index(of: element)
             let isInside = leaf.scores[0] < score && score < leaf.scores[n &- 1]
             if isInside, index > 0 {
                 leaf.remove(at: index)

@@ -38,7 +38,7 @@ extension SortedTree {
     func rank(of element: SortedElement) -> Int {
         withPath { path in
             let leaf = descend(element.score, element.member, path)
-            var rank = SortedTree.lowerBound(leaf.scores, leaf.elements, 0, leaf.count, element.score, element.member)
+            var rank = leaf.index(of: element)
             for level in stride(from: 1, through: state.pointee.height, by: 1) {
                 for i in 0..<path[level].index { rank += path[level].inner.counts[i] }
             }

@@ -21,7 +21,7 @@ import RESP
 struct SortedTree {
     typealias Pointer = UnsafeMutableRawPointer
 
-    static let leafMax = 48
+    static let leafMax = 32
     static let innerMax = 32
     /// What two nodes may have together to be merged: room is left for what is added next.
     static let leafMergedMax = leafMax * 3 / 4
@@ -83,6 +83,14 @@ struct SortedTree {
         }
         @inline(__always) var elements: UnsafeMutablePointer<Pointer> {
             (base + Leaf.headerSize + leafMax * 8).assumingMemoryBound(to: Pointer.self)
+        }
+
+        /// Where an element is that is in the leaf: no other element is looked at.
+        @inline(__always)
+        func index(of element: SortedElement) -> Int {
+            var index = SortedTree.firstNotBelow(scores, 0, count, element.score)
+            while elements[index] != element.base { index &+= 1 }
+            return index
         }
 
         /// Makes room at `index` and puts an element there; there must be room.
@@ -225,7 +233,7 @@ struct SortedTree {
 
     /// The first index whose score is not below. No branches to predict but the loop's own.
     @inline(__always)
-    private static func firstNotBelow(_ scores: UnsafeMutablePointer<Double>, _ from: Int, _ to: Int, _ score: Double) -> Int {
+    fileprivate static func firstNotBelow(_ scores: UnsafeMutablePointer<Double>, _ from: Int, _ to: Int, _ score: Double) -> Int {
         var base = from
         var n = to &- from
         if n <= 0 { return from }
@@ -243,7 +251,10 @@ struct SortedTree {
         let count = inner.count
         let index = lowerBound(inner.scores, inner.elements, 1, count, score, member)
         // An element equal to the separator is in the child behind it.
-        if index < count, inner.scores[index] == score, SortedElement(inner.elements[index]).member == member { return index }
+        if index < count, inner.scores[index] == score {
+            let separator = SortedElement(inner.elements[index]).member
+            if separator.base == member.base || separator == member { return index }
+        }
         return index &- 1
     }
 
