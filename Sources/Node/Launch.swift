@@ -1,7 +1,5 @@
 import Configuration
 import Glibc
-import Logging
-import Observability
 import Reactor
 import Store
 
@@ -11,27 +9,86 @@ public enum Launch {
 
     /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way.
     public static func store(_ arguments: [String]) -> Int32 {
-        let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
-        let path = hasFile ? arguments[0] : nil
-        let loaded: (configuration: StoreConfiguration, errors: [ConfigurationError], warnings: [ConfigurationError])
-        do throws(ConfigurationError) {
-            loaded = try StoreConfiguration.load(path: path, overrides: Array(arguments.dropFirst(hasFile ? 1 : 0)))
+        let (path, overrides) = fileAndOptions(arguments)
+        do throws(Refusal) {
+            return serve([try .store(path, overrides: overrides)])
         } catch {
-            return refuse([error])
-        }
-        guard loaded.errors.isEmpty else { return refuse(loaded.errors) }
-        let configuration = loaded.configuration
-        return serve(isDaemon: configuration.isDaemon, pidFiles: configuration.pidPath.map { [$0] } ?? []) { node throws(SystemError) in
-            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: loaded.warnings)
-            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
-            node.add(role)
+            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
+            return refuse(error)
         }
     }
 
-    /// Says what is wrong in a configuration, in Redis's frame, with the place.
-    private static func refuse(_ errors: [ConfigurationError]) -> Int32 {
-        report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
-        for error in errors { report("\(error)") }
+    /// `vigie sentinel sentinel.conf [--port 26380 ...]`, which is redis-sentinel's own way.
+    public static func sentinel(_ arguments: [String]) -> Int32 {
+        let (path, overrides) = fileAndOptions(arguments)
+        guard let path else {
+            report("vigie: Sentinel needs a configuration file that it can write its state into: vigie sentinel sentinel.conf")
+            return 1
+        }
+        do throws(Refusal) {
+            return serve([try .sentinel(path, overrides: overrides)])
+        } catch {
+            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
+            return refuse(error)
+        }
+    }
+
+    /// `vigie proxy haproxy.cfg`.
+    public static func proxy(_ path: String) -> Int32 { serveOne { () throws(Refusal) in try .proxy(path) } }
+
+    /// `vigie vrrp keepalived.conf`.
+    public static func vrrp(_ path: String) -> Int32 { serveOne { () throws(Refusal) in try .vrrp(path) } }
+
+    /// `vigie run node.conf`: every role that the file names, on one loop.
+    /// - Parameter inForeground: whatever the files say of daemons.
+    public static func run(_ path: String, inForeground: Bool) -> Int32 {
+        do throws(Refusal) {
+            let file = try NodeFile.load(path)
+            var problems: [String] = []
+            var prepared: [PreparedRole] = []
+            for (kind, path) in file.roles {
+                do throws(Refusal) {
+                    prepared.append(try .prepare(kind, path))
+                } catch {
+                    problems += error.lines
+                }
+            }
+            guard problems.isEmpty else { throw Refusal(problems) }
+            for warning in file.warnings { report("vigie: warning: \(warning)") }
+            keepPrivileges(&prepared)
+            return serve(prepared, isDaemon: inForeground ? false : nil)
+        } catch {
+            return refuse(error)
+        }
+    }
+
+    /// VRRP sets addresses and runs programs as root as long as it serves, so a process that has it keeps root's rights.
+    private static func keepPrivileges(_ roles: inout [PreparedRole]) {
+        guard roles.count > 1 else { return }
+        for index in roles.indices {
+            guard let given = roles[index].privileges else { continue }
+            roles[index].privileges = nil
+            let asked = [given.chroot.map { _ in "chroot" }, given.user.map { _ in "user" }, given.group.map { _ in "group" }].compactMap(\.self)
+            report("vigie: warning: \(asked.joined(separator: ", ")) of the \(roles[index].kind.rawValue)'s file: not applied to a process with other roles")
+        }
+    }
+
+    static func serveOne(_ prepare: () throws(Refusal) -> PreparedRole) -> Int32 {
+        do throws(Refusal) {
+            return serve([try prepare()])
+        } catch {
+            return refuse(error)
+        }
+    }
+
+    private static func fileAndOptions(_ arguments: [String]) -> (path: String?, options: [String]) {
+        let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
+        return (hasFile ? arguments[0] : nil, Array(arguments.dropFirst(hasFile ? 1 : 0)))
+    }
+
+    /// Says what is wrong in a configuration.
+    static func refuse(_ refusal: Refusal) -> Int32 {
+        for line in refusal.lines { report(line) }
         return 1
     }
 
@@ -41,45 +98,27 @@ public enum Launch {
         _ = write(STDERR_FILENO, bytes, bytes.count)
     }
 
-    /// Goes to the background if asked to, makes the roles, starts them, and serves until the end.
-    static func serve(isDaemon: Bool, pidFiles: [String], _ makeRoles: (Node) throws(SystemError) -> Void) -> Int32 {
+    /// Goes to the background if asked to, makes the roles, starts them, gives up privileges, and serves until the end.
+    /// - Parameter isDaemon: nil leaves it to the roles' files.
+    static func serve(_ roles: [PreparedRole], isDaemon: Bool? = nil, pidFiles: [String] = []) -> Int32 {
+        for role in roles where !role.logsWarnings {
+            for warning in role.warnings { report("vigie: warning: \(warning)") }
+        }
         do throws(SystemError) {
-            let daemon: Daemon? = isDaemon ? try Daemon.detach() : nil
+            ParentWatch.begin()
+            let daemon: Daemon? = isDaemon ?? roles.contains(where: \.isDaemon) ? try Daemon.detach() : nil
             let node = Node()
-            try makeRoles(node)
+            for role in roles { node.add(try role.make(node)) }
             try node.start()
-            for path in pidFiles {
+            for path in roles.flatMap(\.pidFiles) + pidFiles {
                 do throws(SystemError) { try node.writePIDFile(path) } catch { report("vigie: warning: \(error)") }
             }
+            for role in roles { try role.privileges?.drop() }
             daemon?.ready()
             return node.run()
         } catch {
             report("vigie: \(error)")
             return 1
-        }
-    }
-
-    /// Started through a symbolic link named as one of the four programs: takes that program's command line.
-    /// - Returns: the exit status; nil when the name is none of theirs.
-    public static func underAnotherName(_ commandLine: [String]) -> Int32? {
-        let name = commandLine.first.map { $0.split(separator: "/").last.map(String.init) ?? $0 } ?? ""
-        let arguments = Array(commandLine.dropFirst())
-        switch name {
-        case "redis-server": return redisServer(arguments)
-        default: return nil
-        }
-    }
-
-    private static func redisServer(_ arguments: [String]) -> Int32 {
-        switch arguments.first {
-        case "-v", "--version":
-            print("Redis server v=\(StoreVersion.redis) vigie=\(StoreVersion.vigie)")
-            return 0
-        case "-h", "--help":
-            print("Usage: redis-server [/path/to/redis.conf] [options] [-]\n       redis-server - (read config from stdin)\n       redis-server -v or --version\n       redis-server -h or --help")
-            return 0
-        default:
-            return store(arguments)
         }
     }
 }

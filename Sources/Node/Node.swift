@@ -32,8 +32,12 @@ public final class Node {
         for signal in [SIGTERM, SIGINT] {
             loop.onSignal(signal) { [unowned self] in stop(because: signal == SIGTERM ? "SIGTERM" : "SIGINT") }
         }
-        // HAProxy's way of asking for a soft stop.
-        loop.onSignal(SIGUSR1) { [unowned self] in stop(because: "SIGUSR1") }
+        // HAProxy's way of asking for a soft stop; to Keepalived it means something else, and to Redis nothing.
+        loop.onSignal(SIGUSR1) { [unowned self] in
+            if roles.contains(where: { $0.name == "proxy" }) { stop(because: "SIGUSR1") } else { logger.notice("SIGUSR1: nothing to do") }
+        }
+        // Left alone it would end the process.
+        loop.onSignal(SIGUSR2) { [logger] in logger.notice("SIGUSR2: nothing to do; configurations are read at start only") }
         loop.onSignal(SIGHUP) { [unowned self] in for role in started { role.hangUp() } }
         for role in roles {
             try role.start()
