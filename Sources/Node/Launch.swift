@@ -1,5 +1,8 @@
 import Configuration
 import Glibc
+import Logging
+import Observability
+import Proxy
 import Reactor
 import Store
 
@@ -7,88 +10,59 @@ import Store
 public enum Launch {
     public static let version = "vigie \(StoreVersion.vigie) (Redis \(StoreVersion.redis))"
 
-    /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way.
-    public static func store(_ arguments: [String]) -> Int32 {
-        let (path, overrides) = fileAndOptions(arguments)
-        do throws(Refusal) {
-            return serve([try .store(path, overrides: overrides)])
-        } catch {
-            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
-            return refuse(error)
-        }
+    /// How the process is run, where the command line decides it and not the files.
+    struct Manner {
+        /// Background or not; nil: as the files say.
+        var isDaemon: Bool?
+        var pidFiles: [String] = []
+        /// What the terminal is told: HAProxy's `-q` makes it less.
+        var consoleLevel = Logger.Level.notice
+        var syslogFacility: SyslogFacility? = .daemon
+        /// The daemon's messages go to the terminal until it serves.
+        var logsToConsole = true
+        /// Signals to processes that this one takes the place of.
+        var successorOf: [(pid: pid_t, signal: Int32)] = []
+        /// Tells systemd that everything is up.
+        var notifiesSystemd = false
     }
 
-    /// `vigie sentinel sentinel.conf [--port 26380 ...]`, which is redis-sentinel's own way.
-    public static func sentinel(_ arguments: [String]) -> Int32 {
-        let (path, overrides) = fileAndOptions(arguments)
-        guard let path else {
-            report("vigie: Sentinel needs a configuration file that it can write its state into: vigie sentinel sentinel.conf")
-            return 1
-        }
+    /// `vigie run node.conf`
+    public static func run(_ path: String) -> Int32 {
+        let plans: [RolePlan]
         do throws(Refusal) {
-            return serve([try .sentinel(path, overrides: overrides)])
-        } catch {
-            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
-            return refuse(error)
-        }
-    }
-
-    /// `vigie proxy haproxy.cfg`.
-    public static func proxy(_ path: String) -> Int32 { serveOne { () throws(Refusal) in try .proxy(path) } }
-
-    /// `vigie vrrp keepalived.conf`.
-    public static func vrrp(_ path: String) -> Int32 { serveOne { () throws(Refusal) in try .vrrp(path) } }
-
-    /// `vigie run node.conf`: every role that the file names, on one loop.
-    /// - Parameter inForeground: whatever the files say of daemons.
-    public static func run(_ path: String, inForeground: Bool) -> Int32 {
-        do throws(Refusal) {
-            let file = try NodeFile.load(path)
-            var problems: [String] = []
-            var prepared: [PreparedRole] = []
-            for (kind, path) in file.roles {
-                do throws(Refusal) {
-                    prepared.append(try .prepare(kind, path))
-                } catch {
-                    problems += error.lines
-                }
-            }
-            guard problems.isEmpty else { throw Refusal(problems) }
-            for warning in file.warnings { report("vigie: warning: \(warning)") }
-            keepPrivileges(&prepared)
-            return serve(prepared, isDaemon: inForeground ? false : nil)
+            let configuration = try NodeConfiguration.load(path: path)
+            for warning in configuration.warnings { report("vigie: warning: \(warning)") }
+            plans = try configuration.plans()
         } catch {
             return refuse(error)
         }
+        return serve(plans)
     }
 
-    /// VRRP sets addresses and runs programs as root as long as it serves, so a process that has it keeps root's rights.
-    private static func keepPrivileges(_ roles: inout [PreparedRole]) {
-        guard roles.count > 1 else { return }
-        for index in roles.indices {
-            guard let given = roles[index].privileges else { continue }
-            roles[index].privileges = nil
-            let asked = [given.chroot.map { _ in "chroot" }, given.user.map { _ in "user" }, given.group.map { _ in "group" }].compactMap(\.self)
-            report("vigie: warning: \(asked.joined(separator: ", ")) of the \(roles[index].kind.rawValue)'s file: not applied to a process with other roles")
-        }
-    }
-
-    static func serveOne(_ prepare: () throws(Refusal) -> PreparedRole) -> Int32 {
-        do throws(Refusal) {
-            return serve([try prepare()])
-        } catch {
-            return refuse(error)
-        }
-    }
-
-    private static func fileAndOptions(_ arguments: [String]) -> (path: String?, options: [String]) {
+    /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way; `vigie sentinel FILE [--port ...]` likewise.
+    public static func redis(_ kind: RoleKind, _ arguments: [String]) -> Int32 {
         let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
-        return (hasFile ? arguments[0] : nil, Array(arguments.dropFirst(hasFile ? 1 : 0)))
+        if kind == .sentinel, !hasFile { return refuse(Refusal(["vigie: sentinel needs its file: vigie sentinel FILE [--port 26379 ...]"])) }
+        do throws(Refusal) {
+            return serve([try RolePlan.load(kind, hasFile ? arguments[0] : nil, options: Array(arguments.dropFirst(hasFile ? 1 : 0)))])
+        } catch {
+            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
+            return refuse(error)
+        }
+    }
+
+    /// `vigie proxy FILE`, `vigie vrrp FILE`
+    public static func file(_ kind: RoleKind, _ path: String) -> Int32 {
+        do throws(Refusal) {
+            return serve([try RolePlan.load(kind, path)])
+        } catch {
+            return refuse(error)
+        }
     }
 
     /// Says what is wrong in a configuration.
     static func refuse(_ refusal: Refusal) -> Int32 {
-        for line in refusal.lines { report(line) }
+        report("\(refusal)")
         return 1
     }
 
@@ -98,27 +72,67 @@ public enum Launch {
         _ = write(STDERR_FILENO, bytes, bytes.count)
     }
 
-    /// Goes to the background if asked to, makes the roles, starts them, gives up privileges, and serves until the end.
-    /// - Parameter isDaemon: nil leaves it to the roles' files.
-    static func serve(_ roles: [PreparedRole], isDaemon: Bool? = nil, pidFiles: [String] = []) -> Int32 {
-        for role in roles where !role.logsWarnings {
-            for warning in role.warnings { report("vigie: warning: \(warning)") }
-        }
+    /// Goes to the background if asked to, makes the roles, binds, gives privileges away, and serves until the end.
+    static func serve(_ plans: [RolePlan], _ manner: Manner = Manner()) -> Int32 {
         do throws(SystemError) {
-            ParentWatch.begin()
-            let daemon: Daemon? = isDaemon ?? roles.contains(where: \.isDaemon) ? try Daemon.detach() : nil
-            let node = Node()
-            for role in roles { node.add(try role.make(node)) }
+            // Before anything else exists: a fork takes no threads and no epoll registrations along.
+            let daemon: Daemon? = manner.isDaemon ?? plans.contains(where: \.isDaemon) ? try Daemon.detach() : nil
+            let console = Logger.standardError(level: manner.consoleLevel)
+            let node = Node(logger: console)
+            for plan in plans { node.add(try makeRole(plan, node, console, manner)) }
+            try prepare(plans)
             try node.start()
-            for path in roles.flatMap(\.pidFiles) + pidFiles {
-                do throws(SystemError) { try node.writePIDFile(path) } catch { report("vigie: warning: \(error)") }
+            for path in plans.compactMap(\.pidFile) + manner.pidFiles {
+                do throws(SystemError) { try node.writePIDFile(path) } catch { console.warning("\(error)") }
             }
-            for role in roles { try role.privileges?.drop() }
+            try dropPrivileges(plans, console)
+            for (pid, signal) in manner.successorOf { kill(pid, signal) }
+            if manner.notifiesSystemd {
+                do throws(SystemError) { try Systemd.notifyReady(node.loop) } catch { console.warning("systemd could not be told: \(error)") }
+            }
             daemon?.ready()
             return node.run()
         } catch {
             report("vigie: \(error)")
             return 1
+        }
+    }
+
+    private static func makeRole(_ plan: RolePlan, _ node: Node, _ console: Logger, _ manner: Manner) throws(SystemError) -> any Role {
+        switch plan {
+        case .store(let configuration, let warnings):
+            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: warnings)
+            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
+            return role
+        case .sentinel(let configuration):
+            let role = try SentinelRole(loop: node.loop, configuration: configuration)
+            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
+            return role
+        case .proxy(let configuration):
+            return ProxyRole(loop: node.loop, configuration: configuration, logger: console)
+        case .vrrp(let configuration):
+            return try VRRPRole(
+                loop: node.loop, configuration: configuration, facility: manner.syslogFacility, console: manner.logsToConsole ? console : nil)
+        }
+    }
+
+    private static func prepare(_ plans: [RolePlan]) throws(SystemError) {
+        for case .proxy(let configuration) in plans {
+            if let count = configuration.global.descriptorsMax { try Privileges.allowDescriptors(count) }
+        }
+    }
+
+    /// A process that only proxies keeps nothing that it does not need. With other roles beside it, which write files and set
+    /// addresses, it has to keep what it has, and says so.
+    private static func dropPrivileges(_ plans: [RolePlan], _ console: Logger) throws(SystemError) {
+        for case .proxy(let configuration) in plans {
+            let global = configuration.global
+            guard global.chroot != nil || global.user != nil || global.group != nil else { continue }
+            if plans.count == 1 {
+                try Privileges.drop(global)
+            } else {
+                console.warning("\(configuration.path): chroot, user and group have no effect in a process that has other roles; for them start `vigie proxy` by itself")
+            }
         }
     }
 }

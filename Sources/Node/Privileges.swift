@@ -3,50 +3,30 @@ import Glibc
 import Proxy
 import Reactor
 
-/// What a process gives up once every socket is bound: the file system but for one folder, and root's rights.
-struct Privileges: Equatable {
-    var chroot: String?
-    var user: UInt32?
-    var group: UInt32?
-
-    init(chroot: String? = nil, user: UInt32? = nil, group: UInt32? = nil) {
-        self.chroot = chroot
-        self.user = user
-        self.group = group
+/// What a process gives away once every socket is bound, as haproxy.cfg's `global` asks.
+enum Privileges {
+    /// Raises the limit of descriptors; before anything is bound.
+    /// - Throws: `SystemError` where the kernel does not allow it.
+    static func allowDescriptors(_ count: Int) throws(SystemError) {
+        var limit = rlimit(rlim_cur: rlim_t(count), rlim_max: rlim_t(count))
+        var old = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &old) == 0 { limit.rlim_max = max(old.rlim_max, limit.rlim_max) }
+        guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw SystemError("ulimit-n \(count)") }
     }
 
-    /// What haproxy.cfg's `global` section asks for; nil for nothing.
-    init?(_ global: ProxyConfiguration.Global) {
-        self.init(chroot: global.chroot, user: global.user?.id, group: global.group?.id)
-        if self == Privileges() { return nil }
-    }
-
-    /// - Throws: `SystemError` naming what was refused; the process must not go on then.
-    func drop() throws(SystemError) {
-        if let folder = chroot {
-            guard Glibc.chroot(folder) == 0, chdir("/") == 0 else { throw SystemError("chroot to '\(folder)'") }
+    /// Enters the jail and becomes the other user, in that order, for good.
+    /// - Throws: `SystemError`; to go on with the privileges that were to go would be wrong.
+    static func drop(_ global: ProxyConfiguration.Global) throws(SystemError) {
+        if let path = global.chroot {
+            guard chroot(path) == 0, chdir("/") == 0 else { throw SystemError("chroot '\(path)'") }
         }
-        if let group {
-            // The groups of root go first; those who are not root have none that they could drop.
-            if geteuid() == 0, setgroups(0, nil) != 0 { throw SystemError("drop supplementary groups") }
-            guard setgid(group) == 0 else { throw SystemError("set group id \(group)") }
+        if let group = global.group {
+            if getuid() == 0 { _ = setgroups(0, nil) }
+            guard setgid(group.id) == 0 else { throw SystemError("group '\(group.name)'") }
         }
-        if let user {
-            guard setuid(user) == 0 else { throw SystemError("set user id \(user)") }
+        if let user = global.user {
+            if getuid() == 0, global.group == nil { _ = setgroups(0, nil) }
+            guard setuid(user.id) == 0 else { throw SystemError("user '\(user.name)'") }
         }
-    }
-}
-
-/// The limit of open descriptors, which bounds how many connections a process can serve.
-enum DescriptorLimit {
-    /// Raises the limit as far as the system lets it.
-    /// - Parameter wanted: `ulimit-n`; without it everything up to the hard limit.
-    static func raise(to wanted: Int?) throws(SystemError) {
-        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-        var limit = rlimit()
-        guard getrlimit(resource, &limit) == 0 else { throw SystemError("read the limit of open files") }
-        limit.rlim_cur = wanted.map { rlim_t($0) } ?? limit.rlim_max
-        limit.rlim_max = max(limit.rlim_max, limit.rlim_cur)
-        guard setrlimit(resource, &limit) == 0 else { throw SystemError("set the limit of open files to \(limit.rlim_cur)") }
     }
 }

@@ -13,10 +13,7 @@ struct Vigie: ParsableCommand {
             keepalived (a symbolic link) it takes that program's command line.
             """,
         version: Launch.version,
-        subcommands: [
-            RunCommand.self, StoreCommand.self, SentinelCommand.self, ProxyCommand.self, VRRPCommand.self, CheckCommand.self,
-            DemoCommand.self,
-        ])
+        subcommands: [Run.self, StoreCommand.self, SentinelCommand.self, ProxyCommand.self, VRRPCommand.self, Check.self, DemoCommand.self])
 
     static func main() {
         if let status = Launch.underAnotherName(CommandLine.arguments) { Glibc.exit(status) }
@@ -24,27 +21,10 @@ struct Vigie: ParsableCommand {
     }
 }
 
-struct RunCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Every role that a node.conf names, on one loop.",
-        discussion: """
-            A line of the file is a role and the path of its own configuration file:
-
-              store     /etc/redis/redis.conf
-              sentinel  /etc/redis/sentinel.conf
-              proxy     /etc/haproxy/haproxy.cfg
-              vrrp      /etc/keepalived/keepalived.conf
-
-            The process goes to the background if one of those files says so (daemonize yes, daemon).
-            """)
-
-    @Argument(help: "node.conf")
-    var file: String
-
-    @Flag(name: .shortAndLong, help: "Stay in the foreground, whatever the files say.")
-    var foreground = false
-
-    func run() throws { throw ExitCode(Launch.run(file, inForeground: foreground)) }
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Every role that node.conf names, in one process.")
+    @Argument(help: "node.conf: lines of a role (store, sentinel, proxy, vrrp) and its file") var file: String
+    func run() throws { throw ExitCode(Launch.run(file)) }
 }
 
 struct StoreCommand: ParsableCommand {
@@ -58,69 +38,48 @@ struct StoreCommand: ParsableCommand {
 
     func run() throws {
         if arguments.first == "--help" || arguments.first == "-h" { throw CleanExit.helpRequest(self) }
-        throw ExitCode(Launch.store(arguments))
+        throw ExitCode(Launch.redis(.store, arguments))
     }
 }
 
 struct SentinelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sentinel", abstract: "Sentinel, from a sentinel.conf, which it rewrites.",
-        usage: "vigie sentinel sentinel.conf [--port 26380 ...]",
-        discussion: "Options are the directives of sentinel.conf with -- before them, as for redis-sentinel; they override the file.")
+        commandName: "sentinel", abstract: "A Sentinel, from a sentinel.conf, which it keeps up to date.",
+        usage: "vigie sentinel sentinel.conf [--port 26379 ...]")
 
     @Argument(parsing: .captureForPassthrough, help: "sentinel.conf, then options")
     var arguments: [String] = []
 
     func run() throws {
         if arguments.first == "--help" || arguments.first == "-h" { throw CleanExit.helpRequest(self) }
-        throw ExitCode(Launch.sentinel(arguments))
+        throw ExitCode(Launch.redis(.sentinel, arguments))
     }
 }
 
 struct ProxyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "proxy", abstract: "The TCP proxy, from a haproxy.cfg.")
-
-    @Argument(help: "haproxy.cfg")
-    var file: String
-
-    func run() throws { throw ExitCode(Launch.proxy(file)) }
+    @Argument(help: "haproxy.cfg") var file: String
+    func run() throws { throw ExitCode(Launch.file(.proxy, file)) }
 }
 
 struct VRRPCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "vrrp", abstract: "VRRP, from a keepalived.conf (needs root).",
-        discussion: "It stays in the foreground, and logs to standard error and to syslog.")
-
-    @Argument(help: "keepalived.conf")
-    var file: String
-
-    func run() throws { throw ExitCode(Launch.vrrp(file)) }
+    static let configuration = CommandConfiguration(commandName: "vrrp", abstract: "Virtual routers, from a keepalived.conf.")
+    @Argument(help: "keepalived.conf") var file: String
+    func run() throws { throw ExitCode(Launch.file(.vrrp, file)) }
 }
 
-struct CheckCommand: ParsableCommand {
+struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check", abstract: "What is wrong in configuration files, as file:line: message; changes nothing.",
-        discussion: "The format of a file (redis.conf, sentinel.conf, haproxy.cfg, keepalived.conf, node.conf) is seen from what is in it.")
-
-    @Argument(help: "the files")
-    var files: [String]
-
+        abstract: "Says what is wrong in configuration files, as file:line: message, and changes nothing.",
+        discussion: "Takes redis.conf, sentinel.conf, haproxy.cfg, keepalived.conf and node.conf, told apart by what is in them.")
+    @Argument(help: "configuration files") var files: [String]
     func run() throws { throw ExitCode(Launch.check(files)) }
 }
 
 struct DemoCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "demo", abstract: "The platform on loopback: three stores, three Sentinels, the proxy.",
-        discussion: "Each is a process of its own and may be killed. Ctrl-C ends all of them and removes what they wrote.")
-
-    @Option(help: "The port that clients use.")
-    var port: UInt16 = 6379
-
-    @Option(help: "The first store's port; the others follow.")
-    var storePort: UInt16 = 7001
-
-    @Option(help: "The first Sentinel's port; the others follow.")
-    var sentinelPort: UInt16 = 26379
-
-    func run() throws { throw ExitCode(Launch.demo(port: port, storePort: storePort, sentinelPort: sentinelPort)) }
+        commandName: "demo", abstract: "The platform on loopback: three stores, three Sentinels and the proxy, each a process.",
+        discussion: "Needs no privileges. Ctrl-C ends it and leaves nothing behind.")
+    @Option(help: "the proxy's port, which clients use") var port: UInt16 = 6379
+    func run() throws { throw ExitCode(Launch.demo(port: port)) }
 }
