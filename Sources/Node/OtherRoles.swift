@@ -80,13 +80,7 @@ final class ProxyRole: Role {
     }
 
     func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) {
-        // The loop sends what is queued before it ends; sessions that go on for ever are not waited for.
-        switch manner {
-        case .graceful: node.stop { completion(true) }
-        case .prompt:
-            node.stop {}
-            loop.schedule(after: .milliseconds(1), label: "proxy stop") { completion(true) }
-        }
+        node.stop(gracefully: manner == .graceful) { completion(true) }
     }
 }
 
