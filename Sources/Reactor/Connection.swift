@@ -363,6 +363,21 @@ public final class Connection: EventSource {
         if hasSentEnd { close(.endOfStream) }
     }
 
+    /// Sends bytes at once, past the output chain, as far as the kernel takes them now and nothing is queued before them. For
+    /// whoever passes on bytes that are not its own (a proxy): they are not copied, and no `beforeFlush` hook holds them.
+    ///
+    /// An error shows when the rest is queued and sent: the result is then 0.
+    /// - Returns: how many bytes have left; the rest is to be appended to `output`, or dropped.
+    public func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard phase == .open, output.isEmpty, !isWaitingForRoom, !isClosingAfterFlush, !isShutdownPending, !hasSentEnd, bytes.count > 0 else { return 0 }
+        var vector = iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+        let sent = transport.send(&vector, count: 1)
+        guard sent > 0 else { return 0 }
+        core.counters.pointee.bytesSent &+= UInt64(sent)
+        if sent < bytes.count { isWaitingForRoom = true }
+        return sent
+    }
+
     /// Sends what is queued; called by the loop at the end of an iteration.
     func flush() {
         isFlushScheduled = false

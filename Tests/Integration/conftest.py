@@ -128,6 +128,18 @@ def vigie_sentinel(processes, tmp_path):
     return _sentinel_factory(processes, tmp_path, lambda: vigie_role("sentinel"), "vigie-sentinel")
 
 
+@pytest.fixture
+def sentinel_of(redis_sentinel, vigie_sentinel):
+    """`sentinel_of("redis")` and `sentinel_of("vigie")`: the factory by name."""
+    return {"redis": redis_sentinel, "vigie": vigie_sentinel}.__getitem__
+
+
+@pytest.fixture
+def quorum(store_of, sentinel_of):
+    """`quorum(sentinels=("vigie", "redis", "redis"))`: three stores and Sentinels, as harness.Quorum."""
+    return lambda **options: harness.Quorum(store_of, sentinel_of, **options)
+
+
 def _proxy_factory(processes, tmp_path, program, kind):
     def start(configuration, netns=None):
         """`configuration` may contain {stats}, which becomes the path of a stats socket."""

@@ -192,8 +192,20 @@ extension SentinelMachine {
         guard group.settings.set(option, to: value) == nil else {
             return .error("ERR Invalid argument '\(value)' for SENTINEL SET '\(spelling)'")
         }
+        if option == "auth-pass" || option == "auth-user" { reconnectStores(of: group) }
         event(.warning, "+set", group.master, "%@ \(option) \(option == "auth-pass" ? "******" : value)")
         return nil
+    }
+
+    /// Logs in anew everywhere.
+    private func reconnectStores(of group: MasterGroup) {
+        for instance in [group.master!] + group.replicas {
+            let link = instance.link
+            if link.command != .closed { closeLink(link, .command) }
+            if link.subscription != .closed { closeLink(link, .subscription) }
+            link.lastCommandAttempt = nil
+            link.lastSubscriptionAttempt = nil
+        }
     }
 
     private func unknownOption(_ option: String) -> Reply {

@@ -37,7 +37,7 @@ public final class SentinelMachine {
     var groups: [MasterGroup] = []
     var links: [LinkID: Link] = [:]
     private var nextLink = 1
-    var random: SeededGenerator
+    var random: LoopRandom
     var actions: [SentinelAction] = []
     var now: Instant
     private var lastRun: Instant
@@ -53,7 +53,7 @@ public final class SentinelMachine {
         self.configuration = configuration
         myID = id
         currentEpoch = configuration.currentEpoch
-        random = SeededGenerator(seed: seed)
+        random = LoopRandom(seed: seed)
         self.now = now
         lastRun = now
     }

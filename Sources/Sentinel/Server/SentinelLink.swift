@@ -44,7 +44,7 @@ final class SentinelLink: ConnectionHandler {
                     return
                 }
             } catch {
-                node.logger.warning("\(connection.peer) sends what is not RESP: \(error). Closing the connection")
+                node.linkRefused("\(connection.peer) sends what is not RESP: \(error). Closing the connection")
                 connection.close()
             }
         }

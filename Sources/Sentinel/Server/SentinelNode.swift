@@ -3,11 +3,6 @@ import Logging
 import RESP
 import Reactor
 
-/// A Sentinel that can't start: the words for the operator.
-public struct SentinelStartError: Error, CustomStringConvertible {
-    public let description: String
-}
-
 /// Sentinel as a role on a loop: binds `SentinelMachine` to connections, timers and its file.
 ///
 /// The machine's actions are carried out in order by one queue. A `persist` holds up the queue while a helper thread
@@ -48,23 +43,21 @@ public final class SentinelNode {
 
     /// - Parameters:
     ///   - configuration: as `SentinelConfiguration.load` gives it. A missing id is made here.
-    ///   - seed: of the moments at which elections start; nil for a random one.
     ///   - file: where state goes; nil for the configuration's own file.
-    /// - Throws: `SentinelStartError` when the file can't be written.
+    /// - Throws: `SystemError` when the file can't be written.
     public init(
-        loop: Loop, configuration: SentinelConfiguration, logger: Logger, seed: UInt64? = nil, file: (any SentinelStateFile)? = nil
-    ) throws(SentinelStartError) {
+        loop: Loop, configuration: SentinelConfiguration, logger: Logger, file: (any SentinelStateFile)? = nil
+    ) throws(SystemError) {
         var configuration = configuration
-        var random = SystemRandomNumberGenerator()
-        if configuration.myID == nil { configuration.myID = SentinelNode.makeRunID(&random) }
+        if configuration.myID == nil { configuration.myID = SentinelNode.makeRunID(&loop.random) }
         self.configuration = configuration
         self.loop = loop
         self.logger = logger
         self.file = file ?? ConfigurationStateFile(loop: loop, path: configuration.path)
-        if let problem = self.file.problem { throw SentinelStartError(description: problem) }
+        if let problem = self.file.problem { throw problem }
         loop.updateClock()
         startedAt = loop.now
-        machine = SentinelMachine(configuration: configuration, seed: seed ?? random.next(), now: loop.now)
+        machine = SentinelMachine(configuration: configuration, seed: loop.random.next(), now: loop.now)
         scripts = SentinelScripts(loop: loop, logger: logger)
     }
 
@@ -123,10 +116,13 @@ public final class SentinelNode {
 
     /// Takes over what the machine wants, and sets the clock for its next turn.
     func settle() {
-        steps += machine.takeActions().map { .action($0) }
+        absorb()
         work()
         schedule()
     }
+
+    /// What the machine wants comes before what is queued after it.
+    private func absorb() { steps += machine.takeActions().map { .action($0) } }
 
     private func schedule() {
         guard isRunning else { return }
@@ -231,9 +227,17 @@ public final class SentinelNode {
         settle()
     }
 
+    /// A watched process sent what can't be read.
+    func linkRefused(_ text: String) {
+        machine.logRefusal(text)
+        settle()
+    }
+
     // MARK: clients
 
+    /// Replies after what the command has set in motion: a vote is on disk before it is told.
     func reply(_ reply: Reply, to client: SentinelClient) {
+        absorb()
         steps.append(.reply(client, reply))
         settle()
     }
@@ -248,6 +252,7 @@ public final class SentinelNode {
     /// SHUTDOWN: the state is saved, then the owner of the loop ends it.
     func shutdown(_ client: SentinelClient) {
         logger.warning("User requested shutdown...")
+        absorb()
         steps.append(.action(.persist))
         steps.append(.stop(client))
         settle()

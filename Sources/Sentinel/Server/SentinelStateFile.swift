@@ -6,7 +6,7 @@ import Synchronization
 /// Where a Sentinel's state is kept.
 public protocol SentinelStateFile: AnyObject {
     /// Why nothing can be saved, known before anything is; nil when all is well.
-    var problem: String? { get }
+    var problem: SystemError? { get }
     /// Saves, then calls `completion` on the loop with what went wrong, or nil. One at a time.
     func save(_ configuration: SentinelConfiguration, completion: @escaping (String?) -> Void)
 }
@@ -21,11 +21,11 @@ final class ConfigurationStateFile: SentinelStateFile {
         self.path = path
     }
 
-    var problem: String? {
-        if access(path, W_OK) != 0 { return "Sentinel config file \(path) is not writable: \(String(cString: strerror(errno))). Exiting..." }
+    var problem: SystemError? {
+        if access(path, W_OK) != 0 { return SystemError("Sentinel writes its state into its configuration file: write \(path)") }
         let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
         if access(folder, W_OK) != 0 {
-            return "Sentinel's folder \(folder) is not writable (the file is replaced by a new one): \(String(cString: strerror(errno))). Exiting..."
+            return SystemError("Sentinel replaces its configuration file by a new one: write into \(folder)")
         }
         return nil
     }
