@@ -5,5 +5,5 @@ extension StoreServer {
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
         + listCommands + hashCommands + setCommands
-        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
 }

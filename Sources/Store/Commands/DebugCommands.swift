@@ -109,8 +109,17 @@ extension StoreServer {
             // Tells how long matching takes: the pattern * against a text of that length.
             call.reply.integer(Glob.matches(call[3], call[2]) ? 1 : 0)
         } else if call[1].isWord("change-repl-id"), call.count == 2 {
-            replication.changeID(StoreServer.randomID(using: &random))
+            replication.changeID(StoreServer.randomID())
             call.reply.ok()
+        } else if call[1].isWord("reload"), call.count == 2 || (call.count == 3 && call[2].isWord("nosave")) {
+            if call.count == 2, persistence.save() != nil { return call.reply.error("ERR Error trying to save the RDB, check server logs.") }
+            do throws(RDBReader.FileError) {
+                try persistence.load()
+                call.reply.ok()
+            } catch {
+                logger.warning("DEBUG RELOAD: \(error)")
+                call.reply.error("ERR Error trying to load the RDB dump, check server logs.")
+            }
         } else if call[1].isWord("error"), call.count == 3 {
             call.reply.error(call[2].text)
         } else if call[1].isWord("log"), call.count == 3 {
@@ -122,7 +131,8 @@ extension StoreServer {
             let lines: [StaticString] = [
                 "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", "CHANGE-REPL-ID",
                 "    Change the replication IDs of the instance.", "ERROR <string>",
-                "    Return a Redis protocol error with <string> as message.", "LOG <message>", "    Write <message> to the server log.",
+                "    Return a Redis protocol error with <string> as message.", "RELOAD [NOSAVE]",
+                "    Save the RDB on disk and reload it back to memory.", "LOG <message>", "    Write <message> to the server log.",
                 "OBJECT <key>", "    Show low level info about `key` and associated value.", "PROTOCOL <type>",
                 "    Reply with a test value of the specified type.", "SET-ACTIVE-EXPIRE <0|1>",
                 "    Setting it to 0 disables expiring keys in background when they are not", "    accessed.", "SLEEP <seconds>",

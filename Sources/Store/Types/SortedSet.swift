@@ -230,6 +230,30 @@ struct SortedSet {
         form = .large(index)
     }
 
+    /// Makes a large set of one that is beyond the limits, as foreign bytes may be.
+    mutating func convertIfLarge(_ limits: Limits) {
+        if case .small(let pack) = form, pack.count / 2 > limits.entries { convert(hash: limits.hash) }
+    }
+
+    /// Whether foreign entries, members and scores in turn, are scores and in order.
+    static func isInOrder(_ pack: Listpack) -> Bool {
+        var previous: (place: Listpack.Pointer, score: Double)?
+        var place = pack.start
+        let end = pack.end
+        while place < end {
+            let score = score(pack, behind: place)
+            if score.isNaN { return false }
+            if let previous {
+                let isBefore = pack.value(at: previous.place).withText { a in pack.value(at: place).withText { a.isBefore($0) } }
+                guard previous.score < score || (previous.score == score && isBefore) else { return false }
+            }
+            previous = (place, score)
+            place += ListpackEntry.size(at: place)
+            place += ListpackEntry.size(at: place)
+        }
+        return true
+    }
+
     /// Makes a large set that has become small enough a listpack again, as Redis does with results that it stores.
     /// - Parameter longest: bytes of the longest member.
     mutating func compact(longest: Int, _ limits: Limits) {
