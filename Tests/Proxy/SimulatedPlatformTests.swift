@@ -176,8 +176,6 @@ struct SimulatedPlatformTests {
     func weather(seed: UInt64) throws {
         world.network.segmentLoss = Double(seed % 4) * 0.03
         world.network.jitter = .milliseconds(Int(seed))
-        var random = SystemRandomNumberGenerator()
-        _ = random.next()
         var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
         func dice(_ n: UInt64) -> UInt64 {
             state ^= state << 13
