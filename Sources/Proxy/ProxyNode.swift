@@ -76,28 +76,31 @@ public final class ProxyNode {
         }
     }
 
-    /// Accepts nothing more; what is served goes on until its end, or until `hard-stop-after`. The stats sockets stay
-    /// open until then.
+    /// Accepts nothing more. Gracefully (HAProxy's SIGUSR1) what is served goes on until its end, or until
+    /// `hard-stop-after`, and the stats sockets stay open so long; otherwise (SIGTERM) every session is closed.
     /// - Parameter completion: called once, when nothing is left.
-    public func stop(completion: @escaping () -> Void) {
-        guard !isStopping else { return }
-        isStopping = true
+    public func stop(gracefully: Bool, completion: @escaping () -> Void) {
         onStopped = completion
-        for frontend in frontends where frontend.state != .stopped {
-            logEvent(.warning, "Stopping frontend \(frontend.name) in 0 ms.", to: frontend.logs)
-            stop(frontend)
-        }
-        for backend in backends {
-            backend.stopChecks()
-            logEvent(.warning, "Stopping backend \(backend.name) in 0 ms.", to: backend.logs)
-        }
-        if let limit = configuration.global.hardStopAfter {
-            loop.schedule(after: limit, label: "hard stop") { [weak self] in
-                guard let self else { return }
-                for session in Array(sessions.values) { session.shut(.killed) }
+        if !isStopping {
+            isStopping = true
+            for frontend in frontends where frontend.state != .stopped {
+                logEvent(.warning, "Stopping frontend \(frontend.name) in 0 ms.", to: frontend.logs)
+                stop(frontend)
+            }
+            for backend in backends {
+                backend.stopChecks()
+                logEvent(.warning, "Stopping backend \(backend.name) in 0 ms.", to: backend.logs)
+            }
+            if gracefully, let limit = configuration.global.hardStopAfter {
+                loop.schedule(after: limit, label: "hard stop") { [weak self] in self?.shutAllSessions() }
             }
         }
+        if !gracefully { shutAllSessions() }
         loop.deferWork(label: "proxy stop") { [weak self] in self?.finishStopping() }
+    }
+
+    private func shutAllSessions() {
+        for session in Array(sessions.values) { session.shut(.killed) }
     }
 
     func stop(_ frontend: Frontend) {

@@ -11,6 +11,8 @@ final class Server {
     let settings: ProxyConfiguration.ServerSettings
     var address: SocketAddress
     var administration = Administration.ready
+    /// In maintenance because the file says `disabled`, and nobody has said otherwise since.
+    var isDisabledByFile = false
     /// Current and configured weight.
     var weight: Int
     var connectionsMax: Int?
@@ -44,6 +46,7 @@ final class Server {
         lastChange = now
         if configured.settings.isDisabled {
             administration = .maintenance
+            isDisabledByFile = true
             health.set(up: false)
         }
     }

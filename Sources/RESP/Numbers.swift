@@ -57,7 +57,8 @@ public enum Decimal {
         if value.isNaN { return "nan" }
         if value.isInfinite { return value < 0 ? "-inf" : "inf" }
         if value == 0 { return value.sign == .minus ? "-0" : "0" }
-        if value == value.rounded(), abs(value) < 9_007_199_254_740_992 { return "\(Int64(value))" }
+        // Half of what 64 bits hold is where Redis's d2string stops to print whole numbers as such.
+        if value == value.rounded(), abs(value) < 4_611_686_018_427_387_904 { return "\(Int64(value))" }
         // Swift prints the shortest digits too; only their arrangement differs.
         var digits: [UInt8] = []
         var exponent = 0

@@ -123,7 +123,7 @@ public struct RequestParser: ~Copyable {
     /// errors included.
     /// - Returns: how many; their spans and arguments are in the area.
     @inline(__always)
-    public func lookAhead(_ input: InputBuffer) -> Int {
+    public mutating func lookAhead(_ input: InputBuffer) -> Int {
         let available = input.count
         if available < needed || available < 4 || pending != nil { return 0 }
         let base = UnsafePointer(input.base.unsafelyUnwrapped.assumingMemoryBound(to: UInt8.self))
@@ -144,6 +144,7 @@ public struct RequestParser: ~Copyable {
             area.spans[found] = RequestSpan(first: first, count: total, end: p, tag: 0, hash: 0)
             found &+= 1
         }
+        if found > 0 { needed = 0 }
         return found
     }
 

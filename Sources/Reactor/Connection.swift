@@ -47,27 +47,44 @@ public final class Connection: EventSource {
 
     public let input = InputBuffer()
     public let output: OutputChain
-    public internal(set) var phase: Phase
+    public var phase: Phase { currentPhase }
+    private var currentPhase: Phase
+    // What is public has a private half: only then can the compiler prove that nobody else is accessing it, and leave out
+    // the check at run time.
     /// Told of everything that happens; released when the connection has closed.
-    public var handler: (any ConnectionHandler)?
+    public var handler: (any ConnectionHandler)? {
+        get { currentHandler }
+        set { currentHandler = newValue }
+    }
+    private var currentHandler: (any ConnectionHandler)?
     /// The other end; for accepted Unix connections the listener's path.
     public internal(set) var peer: SocketAddress
     /// Our end.
     public internal(set) var local: SocketAddress
     /// More readable bytes than this (a request that does not end) close the connection.
-    public var inputLimit = 1 << 30
+    public var inputLimit: Int {
+        get { inputMax }
+        set { inputMax = newValue }
+    }
+    private var inputMax = 1 << 30
     /// The loop that serves the connection.
     public unowned let loop: Loop
     /// The same without the count of references, for the path of every event: a loop that goes away closes its
     /// connections first, and a closed one does not touch it.
     private unowned(unsafe) let core: Loop
     /// What the loop's statistics call the time spent in this connection's handler.
-    public var role: StaticString = "connection"
-    override var label: StaticString { role }
+    public var role: StaticString {
+        get { currentRole }
+        set { currentRole = newValue }
+    }
+    private var currentRole: StaticString = "connection"
+    override var label: StaticString { currentRole }
 
-    var transport: any Transport
-    var isFlushScheduled = false
-    var isReadScheduled = false
+    let transport: any Transport
+    /// The next on the loop's list of those with something to send.
+    var nextToFlush: Unmanaged<Connection>?
+    private var isFlushScheduled = false
+    private var isReadScheduled = false
     private var isReadingPaused = false
     /// An edge was reported that has not been read to its end.
     private var mayHaveInput = false
@@ -93,7 +110,7 @@ public final class Connection: EventSource {
         self.loop = loop
         core = loop
         self.transport = transport
-        self.phase = phase
+        currentPhase = phase
         self.local = local
         self.peer = peer
         output = OutputChain(pool: loop.blockPool)
@@ -106,7 +123,7 @@ public final class Connection: EventSource {
         input.deallocate()
     }
 
-    public var isOpen: Bool { phase == .open }
+    public var isOpen: Bool { currentPhase == .open }
     /// The descriptor, for logs and CLIENT LIST; -1 for none.
     public var descriptor: Int32 { transport.descriptor }
     /// User memory of the connection's buffers, in bytes.
@@ -116,7 +133,11 @@ public final class Connection: EventSource {
 
     /// More queued output than this closes the connection with `.outputLimitReached`. Looked at when the chain gets
     /// another block, so one block more may be queued.
-    public var outputLimit = Int.max
+    public var outputLimit: Int {
+        get { outputMax }
+        set { outputMax = newValue }
+    }
+    private var outputMax = Int.max
 
     /// Queued output that stays above `bytes` for `seconds` without a break closes the connection with
     /// `.outputLimitReached`: the soft half of Redis's `client-output-buffer-limit`. 0 bytes is no limit.
@@ -125,7 +146,7 @@ public final class Connection: EventSource {
         softLimitSeconds = Int32(clamping: max(0, seconds))
         if let timer = softLimitTimer { core.cancel(timer) }
         softLimitTimer = nil
-        if phase != .closed { watchSoftLimit() }
+        if currentPhase != .closed { watchSoftLimit() }
     }
 
     public func setNoDelay(_ on: Bool) { transport.setNoDelay(on) }
@@ -143,9 +164,9 @@ public final class Connection: EventSource {
 
     /// Offers the bytes in `input` to the handler again, although none have come.
     public func scheduleRead() {
-        guard !isReadScheduled, phase == .open else { return }
+        guard !isReadScheduled, currentPhase == .open else { return }
         isReadScheduled = true
-        core.pendingReads.append(self)
+        core.readLater(self)
     }
 
     /// Calls `connectionDrained` once, when no more than `mark` bytes wait to be sent; at the next flush if that is so now.
@@ -159,8 +180,8 @@ public final class Connection: EventSource {
 
     /// Reads nothing more, sends what is queued (once connected, if that is still under way), closes.
     public func closeAfterFlush() {
-        guard phase != .closed, !isClosingAfterFlush else { return }
-        if phase == .connecting, output.isEmpty {
+        guard currentPhase != .closed, !isClosingAfterFlush else { return }
+        if currentPhase == .connecting, output.isEmpty {
             close(.local)
             return
         }
@@ -170,7 +191,7 @@ public final class Connection: EventSource {
     }
 
     /// True once `closeAfterFlush` was called.
-    public var isClosing: Bool { isClosingAfterFlush || phase == .closed }
+    public var isClosing: Bool { isClosingAfterFlush || currentPhase == .closed }
     public var isReading: Bool { !isReadingPaused }
     /// The peer has ended its half.
     public var hasReachedEnd: Bool { hasReadEnd }
@@ -178,7 +199,7 @@ public final class Connection: EventSource {
     /// Sends what is queued, then the end of our half of the stream; receiving goes on. Once both halves have ended the
     /// connection closes by itself (`.endOfStream`).
     public func shutdownSending() {
-        guard phase != .closed, !isShutdownPending, !hasSentEnd else { return }
+        guard currentPhase != .closed, !isShutdownPending, !hasSentEnd else { return }
         isShutdownPending = true
         scheduleFlush()
     }
@@ -190,7 +211,7 @@ public final class Connection: EventSource {
     func outputGrew() {
         if !isFlushScheduled { scheduleFlush() }
         let count = output.count
-        if count > outputLimit, !isOverLimit {
+        if count > outputMax, !isOverLimit {
             // Not here: whoever appends is in the middle of it.
             isOverLimit = true
             core.deferWork(label: label) { [self] in close(.outputLimitReached) }
@@ -199,9 +220,9 @@ public final class Connection: EventSource {
     }
 
     private func scheduleFlush() {
-        guard !isFlushScheduled, phase == .open, !isWaitingForRoom else { return }
+        guard !isFlushScheduled, currentPhase == .open, !isWaitingForRoom else { return }
         isFlushScheduled = true
-        core.pendingFlushes.append(self)
+        core.flushLater(self)
     }
 
     private func watchSoftLimit() {
@@ -217,12 +238,12 @@ public final class Connection: EventSource {
     }
 
     override func ready(_ events: Readiness) {
-        if phase == .connecting {
+        if currentPhase == .connecting {
             guard !events.isDisjoint(with: [.writable, .failed, .hungUp]) else { return }
             finishConnecting()
             // What the peer said first may be in the same event, and no other will tell.
         }
-        guard phase == .open else { return }
+        guard currentPhase == .open else { return }
         let isOver = !events.isDisjoint(with: [.hungUp, .failed])
         if isWaitingForRoom, isOver || events.contains(.writable) {
             // Not sent here but with the others: what this iteration appends has to pass `beforeFlush` first.
@@ -250,19 +271,19 @@ public final class Connection: EventSource {
             close(.connectFailed(result))
             return
         }
-        phase = .open
+        currentPhase = .open
         core.completeOutgoing(self)
         guard local != peer else {
             // TCP lets a socket on the loopback connect to itself when the port it asks for is its own.
             close(.connectFailed(ECONNREFUSED), reset: true)
             return
         }
-        handler?.connectionOpened(self)
+        currentHandler?.connectionOpened(self)
         scheduleFlush()
     }
 
     override func abandon() {
-        phase = .closed
+        currentPhase = .closed
         transport.close(reset: false)
         output.startDiscarding()
         input.discard()
@@ -272,7 +293,7 @@ public final class Connection: EventSource {
     /// Called by the loop for connections on its list of pending reads.
     func readPending() {
         isReadScheduled = false
-        guard phase == .open, !isReadingPaused else { return }
+        guard currentPhase == .open, !isReadingPaused else { return }
         if !input.isEmpty { callReceived() }
         read(untilEmpty: true)
     }
@@ -281,14 +302,14 @@ public final class Connection: EventSource {
     @inline(__always)
     private func callReceived() {
         input.forgetExpectation()
-        handler?.connectionReceived(self)
-        if phase == .closed || isClosingAfterFlush { input.discard() }
+        currentHandler?.connectionReceived(self)
+        if currentPhase == .closed || isClosingAfterFlush { input.discard() }
         input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
     }
 
     private func read(untilEmpty: Bool) {
         var budget = Connection.readBudget
-        while mayHaveInput, !isReadingPaused, phase == .open {
+        while mayHaveInput, !isReadingPaused, currentPhase == .open {
             if budget <= 0 || (isFlushScheduled && output.count > Connection.sendBudget) {
                 // The others have their turn, and what was answered is sent before more is asked.
                 input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
@@ -311,7 +332,7 @@ public final class Connection: EventSource {
                     if received < direct { continue }
                 } else {
                     input.received(received)
-                    if input.count > inputLimit {
+                    if input.count > inputMax {
                         close(.inputLimitReached)
                         return
                     }
@@ -338,14 +359,29 @@ public final class Connection: EventSource {
         mayHaveInput = false
         hasReadEnd = true
         // What the handler still waited for does not come any more.
-        handler?.connectionReachedEnd(self)
+        currentHandler?.connectionReachedEnd(self)
         if hasSentEnd { close(.endOfStream) }
+    }
+
+    /// Sends bytes at once, past the output chain, as far as the kernel takes them now and nothing is queued before them. For
+    /// whoever passes on bytes that are not its own (a proxy): they are not copied, and no `beforeFlush` hook holds them.
+    ///
+    /// An error shows when the rest is queued and sent: the result is then 0.
+    /// - Returns: how many bytes have left; the rest is to be appended to `output`, or dropped.
+    public func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard phase == .open, output.isEmpty, !isWaitingForRoom, !isClosingAfterFlush, !isShutdownPending, !hasSentEnd, bytes.count > 0 else { return 0 }
+        var vector = iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+        let sent = transport.send(&vector, count: 1)
+        guard sent > 0 else { return 0 }
+        core.counters.pointee.bytesSent &+= UInt64(sent)
+        if sent < bytes.count { isWaitingForRoom = true }
+        return sent
     }
 
     /// Sends what is queued; called by the loop at the end of an iteration.
     func flush() {
         isFlushScheduled = false
-        guard phase == .open, !isOverLimit else { return }
+        guard currentPhase == .open, !isOverLimit else { return }
         var budget = Connection.sendBudget
         while !output.isEmpty {
             if budget <= 0 {
@@ -378,9 +414,9 @@ public final class Connection: EventSource {
         if softLimitTimer != nil || softLimit != .max { watchSoftLimit() }
         if drainMark >= 0, output.count <= drainMark {
             drainMark = -1
-            handler?.connectionDrained(self)
+            currentHandler?.connectionDrained(self)
         }
-        if output.isEmpty, phase == .open, isClosingAfterFlush || isShutdownPending { finishSending() }
+        if output.isEmpty, currentPhase == .open, isClosingAfterFlush || isShutdownPending { finishSending() }
     }
 
     private func finishSending() {
@@ -402,8 +438,8 @@ public final class Connection: EventSource {
     }
 
     func close(_ reason: CloseReason, reset: Bool = false) {
-        guard phase != .closed else { return }
-        phase = .closed
+        guard currentPhase != .closed else { return }
+        currentPhase = .closed
         if let timer = connectTimer { core.cancel(timer) }
         if let timer = softLimitTimer { core.cancel(timer) }
         connectTimer = nil
@@ -417,8 +453,8 @@ public final class Connection: EventSource {
             input.discard()
             input.settle(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
             output.releaseBlocks()
-            let last = handler
-            handler = nil
+            let last = currentHandler
+            currentHandler = nil
             last?.connectionClosed(self, reason)
         }
     }

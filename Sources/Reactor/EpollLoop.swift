@@ -90,12 +90,23 @@ public final class EpollLoop: Loop {
         clock.pointee.monotonic = Instant(nanoseconds: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
     }
 
+    /// Wall time minus monotonic time, in nanoseconds, and until when it is believed: the wall clock is read a hundred
+    /// times a second at most, and a step of it is seen within 10 ms.
+    private var wallOffset: Int64 = 0
+    private var wallOffsetExpires: UInt64 = 0
+
     private func readClocks() {
         updateClock()
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        clock.pointee.wallMicroseconds = Int64(time.tv_sec) &* 1_000_000 &+ Int64(time.tv_nsec / 1000)
-        clock.pointee.wallMilliseconds = clock.pointee.wallMicroseconds / 1000
+        let monotonic = clock.pointee.monotonic.nanoseconds
+        if monotonic >= wallOffsetExpires {
+            var time = timespec()
+            clock_gettime(CLOCK_REALTIME, &time)
+            wallOffset = Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec) &- Int64(bitPattern: monotonic)
+            wallOffsetExpires = monotonic &+ 10_000_000
+        }
+        let wall = UInt64(bitPattern: wallOffset) &+ monotonic
+        clock.pointee.wallMicroseconds = Int64(bitPattern: wall / 1000)
+        clock.pointee.wallMilliseconds = Int64(bitPattern: wall / 1_000_000)
     }
 
     public override func poll(until deadline: Instant) {
@@ -120,10 +131,7 @@ public final class EpollLoop: Loop {
     private func wait(until deadline: Instant) -> Int32 {
         if deadline == .distantFuture { return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), -1) }
         var left: UInt64 = 0
-        if deadline > .zero {
-            updateClock()
-            left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
-        }
+        if deadline > now { left = deadline.nanoseconds - now.nanoseconds }
         if left == 0 { return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), 0) }
         guard hasNanosecondWait else {
             return epoll_wait(epoll, events, Int32(EpollLoop.eventsMax), Int32(clamping: (left + 999_999) / 1_000_000))
@@ -231,8 +239,8 @@ public final class EpollLoop: Loop {
             take(descriptor, from: raw, listener)
         }
         // More may wait, and no new edge will tell.
-        continueNextIteration(label: listener.label) { [weak listener, weak self] in
-            if let listener { self?.accept(from: listener) }
+        continueNextIteration(label: listener.label) { [weak listener, unowned self] in
+            if let listener { accept(from: listener) }
         }
     }
 
@@ -240,10 +248,10 @@ public final class EpollLoop: Loop {
     private func acceptLater(_ listener: SocketListener) {
         guard !listener.isRetryScheduled else { return }
         listener.isRetryScheduled = true
-        schedule(after: .milliseconds(50), label: "accept again") { [weak listener, weak self] in
+        schedule(after: .milliseconds(50), label: "accept again") { [weak listener, unowned self] in
             guard let listener else { return }
             listener.isRetryScheduled = false
-            self?.accept(from: listener)
+            accept(from: listener)
         }
     }
 
@@ -453,7 +461,8 @@ final class SocketListener: Listener {
     private(set) var descriptor: Int32
     var isRetryScheduled = false
     var sendBufferSize: Int32?
-    private weak var loop: EpollLoop?
+    /// Nil once the loop goes away. Not weak: a weak reference would make every retain of the loop slow.
+    private unowned(unsafe) var loop: EpollLoop?
 
     init(loop: EpollLoop, descriptor: Int32, address: SocketAddress, handler: any ListenerHandler) {
         self.loop = loop
@@ -463,7 +472,10 @@ final class SocketListener: Listener {
 
     override func ready(_ events: Readiness) { loop?.accept(from: self) }
 
-    override func abandon() { close() }
+    override func abandon() {
+        loop = nil
+        close()
+    }
 
     override func close() {
         guard descriptor >= 0 else { return }
@@ -531,7 +543,7 @@ final class SocketTransport: Transport {
 /// A datagram socket of the kernel.
 final class KernelDatagramSocket: DatagramSocket {
     private var fd: Int32
-    private weak var loop: EpollLoop?
+    private unowned(unsafe) var loop: EpollLoop?
     private static let datagramMax = 65_536
     private static let batch = 64
 
@@ -559,7 +571,10 @@ final class KernelDatagramSocket: DatagramSocket {
         loop.continueNextIteration(label: label) { [weak self] in self?.ready(.readable) }
     }
 
-    override func abandon() { close() }
+    override func abandon() {
+        loop = nil
+        close()
+    }
 
     override func bind(_ address: RawAddress) throws(SystemError) {
         guard address.withSockaddr({ Glibc.bind(fd, $0, $1) }) == 0 else {
@@ -629,7 +644,7 @@ final class SignalSource: EventSource {
 
 /// One child process, by pidfd_open(2).
 final class ChildWatch: EventSource {
-    private weak var loop: EpollLoop?
+    private unowned(unsafe) var loop: EpollLoop?
     private let descriptor: Int32
     private let pid: Int32
     private let onExit: (ChildStatus) -> Void
@@ -649,7 +664,10 @@ final class ChildWatch: EventSource {
     private func reap() -> Bool {
         var status: Int32 = 0
         guard waitpid(pid, &status, WNOHANG) == pid else { return false }
-        abandon()
+        if descriptor >= 0 {
+            loop?.unregister(self, descriptor: descriptor)
+            Glibc.close(descriptor)
+        }
         // wait(2): the low seven bits are the signal, the second byte the exit status.
         onExit(status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .signalled(status & 0x7f))
         return true
@@ -660,9 +678,8 @@ final class ChildWatch: EventSource {
     }
 
     override func abandon() {
-        guard descriptor >= 0 else { return }
-        loop?.unregister(self, descriptor: descriptor)
-        Glibc.close(descriptor)
+        loop = nil
+        if descriptor >= 0 { Glibc.close(descriptor) }
     }
 }
 

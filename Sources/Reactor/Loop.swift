@@ -65,18 +65,28 @@ open class Loop {
         var label: StaticString
         var body: () -> Void
     }
-    private final var timers = TimerHeap()
-    private final var deferred: [Work] = []
-    private final var runningDeferred: [Work] = []
-    private final var continuations: [Work] = []
-    private final var flushHooks: [Work] = []
-    final var pendingFlushes: [Connection] = []
-    private final var flushing: [Connection] = []
-    final var pendingReads: [Connection] = []
-    private final var reading: [Connection] = []
-    private final var isStopping = false
+
+    /// What every iteration touches, in memory of its own: a class's stored properties would be checked for exclusive
+    /// access at run time, each time.
+    private struct State {
+        var timers = TimerHeap()
+        var deferred: [Work] = []
+        var runningDeferred: [Work] = []
+        var continuations: [Work] = []
+        var flushHooks: [Work] = []
+        var pendingReads: [Connection] = []
+        var reading: [Connection] = []
+        /// The connections with something to send, in the order in which they got it, linked through `nextToFlush`. The
+        /// list owns one reference to each.
+        var firstToFlush: Unmanaged<Connection>?
+        var lastToFlush: Unmanaged<Connection>?
+        var isStopping = false
+        var longestNanoseconds: UInt64 = 0
+    }
+    private let state: UnsafeMutablePointer<State>
+
     /// `stop` was called.
-    final var hasStopped: Bool { isStopping }
+    final var hasStopped: Bool { state.pointee.isStopping }
     /// When the last wait ended.
     final var wokeAt: Instant = .zero
 
@@ -85,9 +95,15 @@ open class Loop {
         clock.initialize(to: Clock())
         counters = .allocate(capacity: 1)
         counters.initialize(to: LoopStatistics())
+        state = .allocate(capacity: 1)
+        state.initialize(to: State())
     }
 
     deinit {
+        while let connection = nextToFlush() { connection.nextToFlush = nil }
+        state.deinitialize(count: 1)
+        state.deallocate()
+        blockPool.release()
         receiveArea.deallocate()
         clock.deallocate()
         counters.deallocate()
@@ -102,7 +118,7 @@ open class Loop {
     /// Calls `body` once at `deadline` or right after, never before. A deadline that has passed means the next iteration.
     @discardableResult
     public final func schedule(at deadline: Instant, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
-        timers.insert(at: max(deadline, now), interval: nil, label: label, body)
+        state.pointee.timers.insert(at: max(deadline, now), interval: nil, label: label, body)
     }
 
     /// Calls `body` once, `delay` from now. The clock is read afresh: a callback that has taken long does not make the
@@ -110,7 +126,7 @@ open class Loop {
     @discardableResult
     public final func schedule(after delay: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
         updateClock()
-        return timers.insert(at: now + max(delay, .zero), interval: nil, label: label, body)
+        return state.pointee.timers.insert(at: now + max(delay, .zero), interval: nil, label: label, body)
     }
 
     /// Calls `body` every `interval`, the first time one interval from now. The rhythm does not drift; what was missed
@@ -119,30 +135,30 @@ open class Loop {
     public final func scheduleRepeating(every interval: Duration, label: StaticString = "timer", _ body: @escaping () -> Void) -> TimerID {
         precondition(interval > .zero, "a repeating timer needs an interval")
         updateClock()
-        return timers.insert(at: now + interval, interval: interval, label: label, body)
+        return state.pointee.timers.insert(at: now + interval, interval: interval, label: label, body)
     }
 
     /// - Returns: whether the timer was still to fire.
     @discardableResult
-    public final func cancel(_ timer: TimerID) -> Bool { timers.cancel(timer) }
+    public final func cancel(_ timer: TimerID) -> Bool { state.pointee.timers.cancel(timer) }
 
-    public final var liveTimers: Int { timers.count }
+    public final var liveTimers: Int { state.pointee.timers.count }
     /// When the next timer is due.
-    public final var nextTimer: Instant? { timers.next }
+    public final var nextTimer: Instant? { state.pointee.timers.next }
 
     /// Calls `body` in this iteration, after the events, before anything is sent.
     public final func deferWork(label: StaticString = "deferred work", _ body: @escaping () -> Void) {
-        deferred.append(Work(label: label, body: body))
+        state.pointee.deferred.append(Work(label: label, body: body))
     }
 
     /// Calls `body` in the next iteration, which does not wait: for work that is cut into turns.
     final func continueNextIteration(label: StaticString, _ body: @escaping () -> Void) {
-        continuations.append(Work(label: label, body: body))
+        state.pointee.continuations.append(Work(label: label, body: body))
     }
 
     /// Calls `body` in every iteration just before output is sent: what must happen before a reply leaves.
     public final func beforeFlush(label: StaticString, _ body: @escaping () -> Void) {
-        flushHooks.append(Work(label: label, body: body))
+        state.pointee.flushHooks.append(Work(label: label, body: body))
     }
 
     // MARK: what the two loops do differently
@@ -220,66 +236,104 @@ open class Loop {
 
     /// Runs until `stop()`.
     public final func run() {
-        isStopping = false
-        while !isStopping { iterate(until: .distantFuture) }
+        state.pointee.isStopping = false
+        updateClock()
+        while !state.pointee.isStopping { turn(until: .distantFuture) }
     }
 
     /// Ends `run()` after the current iteration, in which output is still sent.
-    public final func stop() { isStopping = true }
+    public final func stop() { state.pointee.isStopping = true }
 
     /// Something waits to be done that needs no event and no timer.
     final var hasWork: Bool {
-        !deferred.isEmpty || !pendingReads.isEmpty || !pendingFlushes.isEmpty || !continuations.isEmpty
+        !state.pointee.deferred.isEmpty || !state.pointee.pendingReads.isEmpty || state.pointee.firstToFlush != nil
+            || !state.pointee.continuations.isEmpty
     }
 
     /// One iteration, waiting for events at most until `limit`.
     public final func iterate(until limit: Instant) {
-        poll(until: hasWork ? .zero : min(limit, timers.next ?? .distantFuture))
+        updateClock()
+        turn(until: limit)
+    }
+
+    /// - Precondition: the clock was read not long ago; what was done since then was measured.
+    private func turn(until limit: Instant) {
+        poll(until: hasWork ? .zero : min(limit, state.pointee.timers.next ?? .distantFuture))
         counters.pointee.iterations &+= 1
-        if !continuations.isEmpty { runContinuations() }
-        if !pendingReads.isEmpty { drainPendingReads() }
+        if !state.pointee.continuations.isEmpty { runContinuations() }
+        if !state.pointee.pendingReads.isEmpty { drainPendingReads() }
         fireTimers()
-        if !deferred.isEmpty { runDeferred() }
-        for hook in flushHooks { measure(hook.label, hook.body) }
-        if !pendingFlushes.isEmpty { measure("send") { flushPending() } }
-        if !deferred.isEmpty { runDeferred() }
+        if !state.pointee.deferred.isEmpty { runDeferred() }
+        if !state.pointee.flushHooks.isEmpty {
+            for hook in state.pointee.flushHooks { measure(hook.label, hook.body) }
+        }
+        if state.pointee.firstToFlush != nil { measure("send") { flushPending() } }
+        if !state.pointee.deferred.isEmpty { runDeferred() }
         counters.pointee.busyNanoseconds &+= clock.pointee.monotonic.nanoseconds &- wokeAt.nanoseconds
     }
 
     private func runContinuations() {
-        let batch = continuations
-        continuations = []
+        let batch = state.pointee.continuations
+        state.pointee.continuations = []
         for work in batch { measure(work.label, work.body) }
     }
 
     /// Fires what is due now; what these callbacks schedule has to wait for the next iteration.
     private func fireTimers() {
-        guard let first = timers.next, first <= now else { return }
+        guard let first = state.pointee.timers.next, first <= now else { return }
         let due = now
-        let last = timers.lastSequence
-        while let (label, body) = timers.popDue(at: due, upTo: last) { measure(label, body) }
+        let last = state.pointee.timers.lastSequence
+        while let (label, body) = state.pointee.timers.popDue(at: due, upTo: last) { measure(label, body) }
     }
 
     /// Runs what was deferred, and what that defers, to a bound: endless chains have to wait for the next iteration.
     private func runDeferred() {
-        for _ in 0..<16 where !deferred.isEmpty {
-            swap(&deferred, &runningDeferred)
-            for work in runningDeferred { measure(work.label, work.body) }
-            runningDeferred.removeAll(keepingCapacity: true)
+        for _ in 0..<16 where !state.pointee.deferred.isEmpty {
+            swap(&state.pointee.deferred, &state.pointee.runningDeferred)
+            for work in state.pointee.runningDeferred { measure(work.label, work.body) }
+            state.pointee.runningDeferred.removeAll(keepingCapacity: true)
         }
     }
 
     private func drainPendingReads() {
-        swap(&pendingReads, &reading)
-        for connection in reading { measure(connection.label) { connection.readPending() } }
-        reading.removeAll(keepingCapacity: true)
+        swap(&state.pointee.pendingReads, &state.pointee.reading)
+        for connection in state.pointee.reading { measure(connection.label) { connection.readPending() } }
+        state.pointee.reading.removeAll(keepingCapacity: true)
     }
 
     private func flushPending() {
-        swap(&pendingFlushes, &flushing)
-        for connection in flushing { connection.flush() }
-        flushing.removeAll(keepingCapacity: true)
+        // What is queued while this goes on has to wait for the next iteration.
+        let last = state.pointee.lastToFlush
+        while let connection = nextToFlush() {
+            let isLast = Unmanaged.passUnretained(connection).toOpaque() == last?.toOpaque()
+            connection.nextToFlush = nil
+            connection.flush()
+            if isLast { break }
+        }
     }
+
+    /// Takes the first connection off the list.
+    private func nextToFlush() -> Connection? {
+        guard let first = state.pointee.firstToFlush else { return nil }
+        let connection = first.takeRetainedValue()
+        state.pointee.firstToFlush = connection.nextToFlush
+        if connection.nextToFlush == nil { state.pointee.lastToFlush = nil }
+        return connection
+    }
+
+    /// Puts a connection that is not on the list at its end.
+    @inline(__always)
+    final func flushLater(_ connection: Connection) {
+        let entry = Unmanaged.passRetained(connection)
+        if let last = state.pointee.lastToFlush {
+            last._withUnsafeGuaranteedRef { $0.nextToFlush = entry }
+        } else {
+            state.pointee.firstToFlush = entry
+        }
+        state.pointee.lastToFlush = entry
+    }
+
+    final func readLater(_ connection: Connection) { state.pointee.pendingReads.append(connection) }
 
     /// Runs a callback and remembers the longest.
     @inline(__always)
@@ -288,14 +342,13 @@ open class Loop {
         body()
         updateClock()
         let took = clock.pointee.monotonic.nanoseconds &- before.nanoseconds
-        if took > longestNanoseconds {
-            longestNanoseconds = took
+        if took > state.pointee.longestNanoseconds {
+            state.pointee.longestNanoseconds = took
             counters.pointee.longestCallback = .nanoseconds(Int64(took))
             counters.pointee.longestCallbackLabel = label
         }
         if took > 1_000_000 { reportIfSlow(label, .nanoseconds(Int64(took))) }
     }
-    private final var longestNanoseconds: UInt64 = 0
 
     @inline(never)
     private func reportIfSlow(_ label: StaticString, _ took: Duration) {
@@ -304,7 +357,7 @@ open class Loop {
 
     /// Forgets the longest callback (CONFIG RESETSTAT).
     public final func resetLongestCallback() {
-        longestNanoseconds = 0
+        state.pointee.longestNanoseconds = 0
         counters.pointee.longestCallback = .zero
         counters.pointee.longestCallbackLabel = "none"
     }

@@ -46,6 +46,7 @@ public struct OutputChain {
     init(pool: BlockPool) {
         state = .allocate(capacity: 1)
         state.initialize(to: State(pool: pool))
+        pool.retain()
     }
 
     /// A chain that belongs to no connection: what is appended goes nowhere, and `discardAll` gives its memory back.
@@ -56,6 +57,7 @@ public struct OutputChain {
 
     func deallocate() {
         releaseBlocks()
+        state.pointee.pool.release()
         state.deinitialize(count: 1)
         state.deallocate()
     }
@@ -212,25 +214,42 @@ public struct OutputChain {
     }
 }
 
-/// The loop's free output blocks. Keeps at most `limit`; the rest go back to the allocator.
-public final class BlockPool {
-    private var free: UnsafeMutablePointer<OutputChain.Block>?
-    private var count = 0
-    private let limit: Int
+/// The loop's free output blocks. Keeps at most `limit`; the rest go back to the allocator. Lives as long as the loop or a
+/// chain that uses it.
+@frozen
+@usableFromInline
+struct BlockPool {
+    @frozen
+    @usableFromInline
+    struct State {
+        @usableFromInline var free: UnsafeMutablePointer<OutputChain.Block>?
+        @usableFromInline var count = 0
+        @usableFromInline var limit: Int
+        @usableFromInline var users = 1
+    }
+    @usableFromInline let state: UnsafeMutablePointer<State>
 
-    init(limit: Int = 64) { self.limit = limit }
+    init(limit: Int = 64) {
+        state = .allocate(capacity: 1)
+        state.initialize(to: State(limit: limit))
+    }
 
-    deinit {
-        while let block = free {
-            free = block.pointee.next
-            Glibc.free(block)
+    func retain() { state.pointee.users += 1 }
+
+    func release() {
+        state.pointee.users -= 1
+        guard state.pointee.users == 0 else { return }
+        while let block = state.pointee.free {
+            state.pointee.free = block.pointee.next
+            free(block)
         }
+        state.deallocate()
     }
 
     func take(_ size: Int) -> UnsafeMutablePointer<OutputChain.Block> {
-        if size <= OutputChain.blockSize, let block = free {
-            free = block.pointee.next
-            count -= 1
+        if size <= OutputChain.blockSize, let block = state.pointee.free {
+            state.pointee.free = block.pointee.next
+            state.pointee.count &-= 1
             block.initialize(to: .init(next: nil, capacity: block.pointee.capacity, start: 0, end: 0))
             return block
         }
@@ -241,12 +260,12 @@ public final class BlockPool {
     }
 
     func give(_ block: UnsafeMutablePointer<OutputChain.Block>) {
-        guard count < limit, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
-            Glibc.free(block)
+        guard state.pointee.count < state.pointee.limit, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
+            free(block)
             return
         }
-        block.pointee.next = free
-        free = block
-        count += 1
+        block.pointee.next = state.pointee.free
+        state.pointee.free = block
+        state.pointee.count &+= 1
     }
 }

@@ -18,6 +18,18 @@ public final class StoreNode {
         server.log = log
     }
 
+    /// Loads the snapshot, if there is one. It blocks.
+    /// - Throws: an error naming the file, the byte and what was found there.
+    public func load() throws(SystemError) {
+        do throws(RDBReader.FileError) {
+            try server.persistence.load()
+        } catch {
+            server.logger.warning("Fatal error loading the DB: \(error). Exiting.")
+            if case .system(_, let cause) = error { throw cause }
+            throw SystemError("load \(error)", code: EBADMSG)
+        }
+    }
+
     /// Binds the addresses and starts to serve.
     /// - Throws: `SystemError` naming the address that cannot be bound.
     public func start() throws(SystemError) {

@@ -22,6 +22,7 @@ extension StoreServer {
             logger.warning("Error trying to save the DB, can't exit.")
             return completion(false)
         }
+        persistence.stopChild()
         stopListening()
         if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
         for client in clients.values { client.connection.closeAfterFlush() }

@@ -32,6 +32,11 @@ struct StoreStatistics {
     var errorReplies: UInt64 = 0
     var forks: UInt64 = 0
     var peakMemory = 0
+    var latestForkMicroseconds = 0
+    var authenticationsFailed: UInt64 = 0
+    /// What the loop had counted when the statistics began.
+    var bytesReceivedBefore: UInt64 = 0
+    var bytesSentBefore: UInt64 = 0
 }
 
 /// The store: databases, clients and everything that happens between them, on one loop.
@@ -61,13 +66,18 @@ final class StoreServer: ListenerHandler {
     var listeners: [Listener] = []
     var monitors: [Client] = []
 
+    var slowLog = SlowLog()
+    var rates = Rates()
+    /// Error replies by their code (INFO errorstats).
+    var errorCounts: [String: UInt64] = [:]
+
     var pubsub = PubSub()
     var watches = WatchTable()
     var blocking = BlockingTable()
     var propagation = Propagation()
     var replication: Replication!
     var persistence: Persistence!
-    var random = SystemRandomNumberGenerator()
+    var random = FastRandom()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
     /// Redis's own log, where its level and role letter can be changed.
@@ -87,17 +97,13 @@ final class StoreServer: ListenerHandler {
         }
         discardedOutput = OutputChain.discarding(loop)
         startedAt = loop.wallMilliseconds
-        var generator = SystemRandomNumberGenerator()
-        runID = StoreServer.randomID(using: &generator)
+        runID = StoreServer.randomID()
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         updateGate()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
-
-    /// The version of Redis that replies are like.
-    static let compatibleVersion = "7.2.5"
 
     /// Reads a snapshot into databases of its own.
     func makeReader(dropsExpired: Bool) -> RDBReader {
@@ -109,7 +115,8 @@ final class StoreServer: ListenerHandler {
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.
-    static func randomID(using generator: inout SystemRandomNumberGenerator) -> String {
+    static func randomID() -> String {
+        var generator = SystemRandomNumberGenerator()
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: (0..<40).map { _ in digits[Int.random(in: 0..<16, using: &generator)] }, as: UTF8.self)
     }
@@ -155,7 +162,10 @@ final class StoreServer: ListenerHandler {
     /// Undoes everything that others know of a client that has gone.
     func forget(_ client: Client, _ reason: CloseReason) {
         clients[client.id] = nil
-        if client.gate.contains(.monitor) { monitors.removeAll { $0 === client } }
+        if client.gate.contains(.monitor) {
+            monitors.removeAll { $0 === client }
+            updateGate()
+        }
         unblock(client)
         unwatch(client)
         unsubscribeFromAll(client)
@@ -163,12 +173,7 @@ final class StoreServer: ListenerHandler {
     }
 
     private func isProtected(_ connection: Connection) -> Bool {
-        guard configuration.isProtectedMode, configuration.password.isEmpty else { return false }
-        switch connection.peer {
-        case .unix: return false
-        case .ipv4(let host, _): return host >> 24 != 127
-        case .ipv6(let high, let low, _, _): return !(high == 0 && low == 1)
-        }
+        configuration.isProtectedMode && configuration.password.isEmpty && !isLocal(connection)
     }
 
     static let protectedModeMessage: StaticString = """
@@ -190,6 +195,8 @@ final class StoreServer: ListenerHandler {
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
+        rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
+        log?.role = replication.isReplica ? .replica : .master
     }
 
     private func disconnectIdleClients() {

@@ -52,34 +52,20 @@ final class Mailer {
         retry = nil
         guard !isClosed, !queue.isEmpty else { return }
         attempts += 1
-        if let address = SocketAddress(numeric: server, port: settings.port) {
-            deliver(to: address)
-        } else {
-            resolve()
+        NameResolver.resolve(server, port: settings.port, on: loop) { [weak self] address in
+            guard let self, !isClosed else { return }
+            if let address { deliver(to: address) } else { finished(.failed("its address is not known", isPermanent: false)) }
         }
     }
 
     private func deliver(to address: SocketAddress) {
         let session = SMTPSession(mail: queue[0], helloName: helloName)
         delivery = Delivery(loop: loop, address: address, session: session, timeout: settings.connectTimeout) { [weak self] result in
-            self?.finished(result, to: address)
+            self?.finished(result)
         }
     }
 
-    /// Asks for the server's address on a helper thread: that may take seconds.
-    private func resolve() {
-        let answer = ResolvedAddress()
-        let name = server
-        loop.runInBackground({ answer.resolve(name) }) { [weak self] in
-            guard let self, !isClosed else { return }
-            switch answer.address {
-            case .some(let found): deliver(to: found.with(port: settings.port))
-            case nil: finished(.failed("its address is not known", isPermanent: false), to: nil)
-            }
-        }
-    }
-
-    private func finished(_ result: SMTPSession.Step, to address: SocketAddress?) {
+    private func finished(_ result: SMTPSession.Step) {
         delivery = nil
         guard !isClosed else { return }
         let target = "[\(server)]:\(settings.port)"
@@ -110,24 +96,6 @@ final class Mailer {
         let zone = (local.tm_gmtoff < 0 ? "-" : "+") + two(offset / 60) + two(offset % 60)
         return "\(days[Int(local.tm_wday)]), \(two(local.tm_mday)) \(months[Int(local.tm_mon)]) \(1900 + local.tm_year) "
             + "\(two(local.tm_hour)):\(two(local.tm_min)):\(two(local.tm_sec)) \(zone)"
-    }
-}
-
-/// The answer of a name look-up. Sendable because the helper thread writes it before, and the loop reads it after, the hand-over.
-private final class ResolvedAddress: @unchecked Sendable {
-    private(set) var address: SocketAddress?
-
-    func resolve(_ name: String) {
-        var hints = addrinfo()
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var list: UnsafeMutablePointer<addrinfo>?
-        guard getaddrinfo(name, nil, &hints, &list) == 0, let first = list else { return }
-        defer { freeaddrinfo(list) }
-        switch first.pointee.ai_family {
-        case AF_INET: address = RawAddress(UnsafeRawPointer(first.pointee.ai_addr!).load(as: sockaddr_in.self)).socketAddress
-        case AF_INET6: address = RawAddress(UnsafeRawPointer(first.pointee.ai_addr!).load(as: sockaddr_in6.self)).socketAddress
-        default: break
-        }
     }
 }
 

@@ -9,7 +9,7 @@ from installation import ADDRESSES, NAMES, REDIS_HOSTS
 
 BEFORE = 3.0     # seconds of undisturbed writing before the fault
 AFTER = 3.0      # seconds of undisturbed writing after service came back
-PATIENCE = 40.0  # seconds after which a platform that does not come back is given up
+PATIENCE = 60.0  # seconds after which a platform that does not come back is given up
 APART = 20.0     # seconds that a cut or an absence lasts, when it is to be undone
 
 

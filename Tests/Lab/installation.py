@@ -157,11 +157,23 @@ class Installation:
         return ["bash", "-c", 'exec -a vigie "$0" "$@"', f"/run/vigie/{NAMES[role]}", *arguments]
 
     def _install_init_script(self, host):
-        """`service haproxy restart`, which the article's keepalived.conf names, must not bring Debian's HAProxy back."""
+        """`service haproxy restart`, which the article's keepalived.conf names, must bring back this host's proxy and
+        not Debian's."""
+        if host.name not in PROXY_HOSTS or self.kind(host.name, "proxy") == "debian":
+            return
         script = host.path("/etc/init.d/haproxy")
-        if host.name in PROXY_HOSTS and self.kind(host.name, "proxy") != "debian":
+        if self.kind(host.name, "proxy") == "vigie-run":
             script.write_text("#!/bin/sh\nexit 0\n")
-            script.chmod(0o755)
+        else:
+            script.write_text(f"""#!/bin/bash
+# Vigie as this host's haproxy: service haproxy start|stop|restart
+case "$1" in stop|restart) kill $(pgrep -x haproxy) 2>/dev/null; sleep 0.2 ;; esac
+case "$1" in start|restart)
+    setsid bash -c 'exec -a vigie /run/vigie/haproxy proxy {FILES["proxy"]}' </dev/null >>/var/log/vigie-proxy.out 2>&1 &
+esac
+exit 0
+""")
+        script.chmod(0o755)
 
     def _start_programs(self):
         client = self.hosts["client"]

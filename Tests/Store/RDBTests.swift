@@ -190,7 +190,7 @@ struct RDBFileTests {
         #expect(reader.info.replicationID == id)
         #expect(reader.info.replicationOffset == 12_345)
         #expect(reader.info.replicationDatabase == 2)
-        #expect(reader.creator == "\(StoreServer.redisVersion)")
+        #expect(reader.creator == StoreVersion.redis)
         #expect(reader.createdAt == 1_700_000_000_000)
     }
 

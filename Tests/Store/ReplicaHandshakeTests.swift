@@ -24,7 +24,9 @@ struct ReplicaHandshakeTests {
         #expect(handshake.start() == [.send(words("PING"))])
         let actions = handshake.receive("-NOAUTH Authentication required.")
         #expect(actions.first == .send(words("AUTH", "secret")))
-        #expect(actions.last == .send(words("PSYNC", "?", "-1")))
+        #expect(!actions.contains(.send(words("PSYNC", "?", "-1"))))
+        for _ in 0..<3 { #expect(handshake.receive("+OK") == []) }
+        #expect(handshake.receive("+OK") == [.send(words("PSYNC", "?", "-1"))])
     }
 
     @Test("a wrong password ends the attempt with the master's own words")
@@ -40,7 +42,9 @@ struct ReplicaHandshakeTests {
     func resuming() {
         var handshake = ReplicaHandshake(credentials: nil, port: 6380, announcedIP: nil, position: (id, 101))
         _ = handshake.start()
-        #expect(handshake.receive("+PONG").last == .send(words("PSYNC", id, "101")))
+        _ = handshake.receive("+PONG")
+        for _ in 0..<2 { #expect(handshake.receive("+OK") == []) }
+        #expect(handshake.receive("-ERR Unrecognized REPLCONF option: version").last == .send(words("PSYNC", id, "101")))
     }
 
     @Test("each answer to PSYNC leads to one thing")

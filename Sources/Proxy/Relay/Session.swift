@@ -205,7 +205,9 @@ final class Session: ConnectionHandler {
     private func relay(from source: Connection, to destination: Connection, isToServer: Bool) {
         let bytes = source.input.bytes
         let count = bytes.count
-        destination.output.append(bytes)
+        // Most often nothing is queued and the kernel takes it all: no copy, no block, no second look.
+        let sent = destination.sendNow(bytes)
+        if sent < count { destination.output.append(UnsafeRawBufferPointer(rebasing: bytes[sent...])) }
         source.input.consume(count)
         if isToServer {
             bytesIn &+= UInt64(count)

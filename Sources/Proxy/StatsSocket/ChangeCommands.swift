@@ -233,6 +233,7 @@ extension Server {
         let backend = self.backend
         let wasUsable = isUsable
         administration = wanted
+        isDisabledByFile = false
         switch wanted {
         case .maintenance:
             checker?.stop()

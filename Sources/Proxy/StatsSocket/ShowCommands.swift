@@ -98,10 +98,10 @@ extension StatsCommands {
     /// Server state file, version 1 (management manual, "show servers state").
     private static func stateLine(_ server: Server) -> String {
         let operational = server.administration == .maintenance || !server.health.isUp ? 0 : 2
-        let administrative = server.administration == .maintenance ? 1 : server.administration == .drain ? 8 : 0
+        let administrative = server.isDisabledByFile ? 5 : server.administration == .maintenance ? 1 : server.administration == .drain ? 8 : 0
         let since = (server.backend.node.loop.now - server.lastChange).wholeMilliseconds / 1000
         let result = server.lastResult.map { $0.status.isPass ? 3 : 2 } ?? 0
-        let checkState = server.isChecked ? 6 | (server.checker?.isInProgress == true ? 1 : 0) : 0
+        let checkState = (server.isChecked ? 6 | (server.checker?.isInProgress == true ? 1 : 0) : 0) | (server.isDisabledByFile ? 8 : 0)
         let status = server.lastResult?.status.rawValue ?? 1
         let checkAddress = server.settings.checkAddress?.host ?? "-"
         return "\(server.backend.id) \(server.backend.name) \(server.id) \(server.name) \(server.address.host) \(operational) \(administrative) "

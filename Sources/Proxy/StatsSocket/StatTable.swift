@@ -122,7 +122,7 @@ struct StatTable {
         row.set("slim", frontend.connectionsMax)
         row["status"] =
             switch frontend.state {
-            case .open: frontend.counters.current >= frontend.connectionsMax ? "FULL" : "OPEN"
+            case .open: "OPEN"
             case .paused: "PAUSED"
             case .stopped: "STOP"
             }

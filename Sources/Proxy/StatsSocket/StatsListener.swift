@@ -98,13 +98,13 @@ final class StatsConnection: ConnectionHandler {
             let answer = session.run(command)
             if session.wantsEnd { break }
             connection.output.append(answer)
-            connection.output.append("\n")
+            connection.output.append(session.hasPrompt ? "\n> " : "\n")
         }
         if session.timeout != before {
             if let timer { connection.loop.cancel(timer) }
             scheduleTimeout()
         }
-        if session.wantsEnd || !session.hasPrompt { connection.closeAfterFlush() } else { connection.output.append("> ") }
+        if session.wantsEnd || !session.hasPrompt { connection.closeAfterFlush() }
     }
 
     func connectionClosed(_ connection: Connection, _ reason: CloseReason) {

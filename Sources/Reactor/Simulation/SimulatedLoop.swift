@@ -206,6 +206,16 @@ public final class SimulatedLoop: Loop {
         return startChild(ending: status, after: after, onExit)
     }
 
+    /// The body writes to a file in memory, here and now; its bytes arrive when the child's time is over.
+    public override func forkWriter(_ body: (_ descriptor: Int32) -> Int32, handler: any ConnectionHandler, onExit: @escaping (ChildStatus) -> Void) throws(SystemError) -> (connection: Connection, pid: Int32) {
+        let (bytes, result) = try ChildOutput.collect(body)
+        let transport = ChildOutput(bytes)
+        let connection = Connection(loop: self, transport: transport, phase: .open, local: .unix("parent"), peer: .unix("child"))
+        connection.handler = handler
+        schedule(after: forkDuration, label: "child") { [unowned self] in post(connection, [.readable, .peerEnded]) }
+        return (connection, startChild(ending: .exited(result), after: forkDuration, onExit))
+    }
+
     private func startChild(ending status: ChildStatus, after: Duration, _ onExit: @escaping (ChildStatus) -> Void) -> Int32 {
         let child = Int32(1000 + world.nextNumber())
         children[child] = onExit

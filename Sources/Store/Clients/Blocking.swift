@@ -44,19 +44,21 @@ extension StoreServer {
     /// Reads a blocking command's time-out argument, in seconds.
     /// - Returns: milliseconds, 0 for ever; nil after an error reply.
     func blockingTimeout(_ call: borrowing Call, _ argument: Argument) -> Int64? {
-        guard let seconds = argument.double, seconds.isFinite else {
+        guard let seconds = LongDouble.parse(argument) else {
             call.reply.error("ERR timeout is not a float or out of range")
             return nil
         }
-        if seconds < 0 {
+        let milliseconds = (seconds * 1000).rounded(.up)
+        if milliseconds < 0 {
             call.reply.error("ERR timeout is negative")
             return nil
         }
-        guard seconds * 1000 < 9e15 else {
+        // 7.0 calls such a time negative.
+        guard milliseconds < Float80(Int64.max - loop.wallMilliseconds) else {
             call.reply.error("ERR timeout is out of range")
             return nil
         }
-        return Int64((seconds * 1000).rounded(.up))
+        return Int64(milliseconds)
     }
 
     /// Lets a client wait for one of the keys. In a transaction nobody waits: the time-out's reply comes at once.

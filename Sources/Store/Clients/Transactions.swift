@@ -104,10 +104,8 @@ extension StoreServer {
         }
         executionDepth -= 1
         if executionDepth == 0 { closePropagatedTransaction(db) }
-        if propagation.isForced {
-            propagation.isForced = false
-            propagation.isSuppressed = false
-        }
+        // The commands were passed on one by one, and EXEC behind them.
+        propagateNothing()
         client.lastWriteOffset = replication.offset
     }
 

@@ -1,6 +1,9 @@
 extension StoreServer {
     /// Every command of the store; each family declares its own beside the implementation.
     static let allCommands: [Command] =
-        stringCommands + keyCommands + transactionCommands + pubsubCommands
+        connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
+        + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands
+        + listCommands + hashCommands + setCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
 }

@@ -400,25 +400,53 @@ extension Table {
         return v
     }
 
-    /// An element, each with the same chance. Expected O(1) as long as the table is not nearly empty.
+    /// An element, each with nearly the same chance. Expected O(1) as long as the table is not nearly empty.
     func random<Generator: RandomNumberGenerator>(using generator: inout Generator) -> Pointer? {
+        randomPosition(using: &generator)?.element
+    }
+
+    /// The position of an element, each with nearly the same chance.
+    ///
+    /// A bucket is drawn, and the elements of it and of those behind it are counted until there are enough to choose from: how many
+    /// others happen to lie in its own bucket then matters little for an element's chance.
+    func randomPosition<Generator: RandomNumberGenerator>(using generator: inout Generator) -> Position? {
         guard count > 0 else { return nil }
         if state.pointee.moved >= 0 { step() }
-        while true {
-            let total = state.pointee.main.count + state.pointee.next.count
-            let index = Int.random(in: 0..<total, using: &generator)
-            let first = index < state.pointee.main.count
-                ? state.pointee.main.buckets! + index * 64
-                : state.pointee.next.buckets! + (index - state.pointee.main.count) * 64
-            // A cell of the bucket, long chains included, each as likely as any other: empty ones are drawn again.
-            var cell = Int.random(in: 0..<21, using: &generator)
-            var found: Pointer?
-            Table.forEach(inChain: first) { element in
-                if cell == 0 { found = element }
-                cell -= 1
+        let main = state.pointee.main
+        let next = state.pointee.next
+        let total = main.count &+ next.count
+        let bits = generator.next()
+        var index = Int(truncatingIfNeeded: UInt64(total).multipliedFullWidth(by: bits).high)
+        // The lower bits did not choose the bucket.
+        var chooser = UInt32(truncatingIfNeeded: bits)
+        var seen: UInt32 = 0
+        var chosen: Position?
+        var buckets = 0
+        while seen == 0 || (buckets < 3 && seen < 12) {
+            let isInNext = index >= main.count
+            var bucket = isInNext
+                ? next.buckets.unsafelyUnwrapped + (index &- main.count) &* 64 : main.buckets.unsafelyUnwrapped + index &* 64
+            while true {
+                let presence = bucket.load(as: UInt8.self)
+                var present = presence & (presence & 0x80 != 0 ? 0x3F : 0x7F)
+                let found = UInt32(present.nonzeroBitCount)
+                if found > 0 {
+                    // The newcomers take the choice over with the chance that they have among all seen.
+                    seen &+= found
+                    chooser = chooser &* 0x9E37_79B1 &+ 0x85EB_CA6B
+                    let pick = UInt32(truncatingIfNeeded: UInt64(chooser) &* UInt64(seen) >> 32)
+                    if pick < found {
+                        for _ in 0..<pick { present &= present &- 1 }
+                        chosen = Position(bucket: bucket, index: present.trailingZeroBitCount, isInNext: isInNext)
+                    }
+                }
+                if presence & 0x80 == 0 { break }
+                bucket = bucket.load(fromByteOffset: 56, as: Pointer.self)
             }
-            if let found { return found }
+            buckets &+= 1
+            index = index &+ 1 == total ? 0 : index &+ 1
         }
+        return chosen
     }
 }
 

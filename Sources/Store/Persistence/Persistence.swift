@@ -1,29 +1,218 @@
+import CLinux
+import Glibc
+import Logging
 import Reactor
-
-extension StoreServer {
-    /// The Redis version whose behaviour this is; INFO and the AUX fields of snapshots say it.
-    static let redisVersion: StaticString = "7.2.4"
-}
 
 /// Snapshots: when they are taken, by whom, and how they went.
 final class Persistence {
     unowned let server: StoreServer
-    /// Seconds since 1970.
+
+    /// The last snapshot that succeeded, or the start; seconds since 1970.
     private(set) var lastSave: Int64
+    /// The last snapshot in the background succeeded.
+    private(set) var isHealthy = true
+    /// Seconds that the last one in the background took; -1 for none.
+    private(set) var lastDuration: Int64 = -1
+    private(set) var lastCopiedBytes = 0
+    private(set) var saves = 0
+    private(set) var keysLoaded = 0
+    private(set) var keysExpired = 0
+    /// What the file that was loaded says of replication.
+    private(set) var loadedInfo: SnapshotInfo?
+
+    /// A snapshot being written by a child.
+    private var child: BackgroundSave?
+    private var lastAttempt: Int64 = 0
+    private var isScheduled = false
+
+    /// Seconds to wait after a failure before a save point is tried again.
+    private static let retrySeconds: Int64 = 5
 
     init(server: StoreServer) {
         self.server = server
         lastSave = server.loop.wallMilliseconds / 1000
     }
 
-    /// A failed snapshot forbids writes (`stop-writes-on-bgsave-error`).
-    var stopsWrites: Bool { false }
+    private var now: Int64 { server.loop.wallMilliseconds / 1000 }
+    private var path: String { server.configuration.inDirectory(server.configuration.dbFilename) }
+    var isSaving: Bool { child != nil }
+    /// Seconds since the running snapshot was begun; -1 for none.
+    var currentDuration: Int64 { child.map { now - $0.startedAt } ?? -1 }
 
-    func cron() {}
+    /// A failed snapshot forbids writes (`stop-writes-on-bgsave-error`).
+    var stopsWrites: Bool {
+        !isHealthy && server.configuration.stopsWritesOnSnapshotError && !server.configuration.savePoints.isEmpty
+    }
+
+    /// Looks whether a save point is reached or a snapshot was asked for.
+    func cron() {
+        guard child == nil else { return }
+        if isScheduled {
+            isScheduled = false
+            _ = startBackgroundSave()
+            return
+        }
+        guard isHealthy || now - lastAttempt > Persistence.retrySeconds else { return }
+        for point in server.configuration.savePoints
+        where server.dirty >= Int64(point.changes) && now - lastSave > Int64(point.seconds) {
+            server.logger.notice("\(point.changes) changes in \(point.seconds) seconds. Saving...")
+            _ = startBackgroundSave()
+            return
+        }
+    }
+
+    /// What the snapshot says of the replication stream at this moment.
+    private var info: SnapshotInfo {
+        let replication = server.replication!
+        return SnapshotInfo(
+            replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
+            replicationOffset: replication.stream.end)
+    }
+
+    // MARK: saving
+
+    /// Writes a snapshot; nothing else happens meanwhile. O(n).
+    /// - Returns: nil, or what failed.
+    func save() -> SystemError? {
+        let configuration = server.configuration
+        let error = SnapshotFile.write(
+            path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: info,
+            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+        if let error {
+            server.logger.warning("Failed saving the DB: \(error)")
+            return error
+        }
+        server.logger.notice("DB saved on disk")
+        succeeded(dirtyBefore: server.dirty)
+        return nil
+    }
+
+    private func succeeded(dirtyBefore: Int64) {
+        server.dirty -= dirtyBefore
+        lastSave = now
+        saves += 1
+        isHealthy = true
+        server.updateGate()
+    }
+
+    /// Lets a child write a snapshot.
+    /// - Returns: nil, or why there is none.
+    func startBackgroundSave() -> SystemError? {
+        lastAttempt = now
+        let configuration = server.configuration
+        let (path, directory) = (path, configuration.inDirectory(""))
+        let (databases, info, wall) = (server.databases, info, server.loop.wallMilliseconds)
+        let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
+        do throws(SystemError) {
+            let before = ContinuousClock.now
+            let (connection, pid) = try server.loop.forkWriter({ report in
+                let error = SnapshotFile.write(
+                    path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
+                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+                BackgroundSave.report(copied: BackgroundSave.copiedBytes(), error, to: report)
+                return error == nil ? 0 : 1
+            }, handler: save) { [weak self] status in self?.childEnded(status) }
+            let took = ContinuousClock.now - before
+            server.statistics.latestForkMicroseconds = Int(took.components.attoseconds / 1_000_000_000_000)
+            server.statistics.forks += 1
+            connection.role = "snapshot"
+            save.pid = pid
+            save.temporary = "\(directory)temp-\(pid).rdb"
+            child = save
+            server.logger.notice("Background saving started by pid \(pid)")
+            return nil
+        } catch {
+            server.logger.warning("Can't save in background: \(error)")
+            failed()
+            return error
+        }
+    }
+
+    private func failed() {
+        isHealthy = false
+        server.updateGate()
+    }
+
+    private func childEnded(_ status: ChildStatus) {
+        guard let save = child else { return }
+        child = nil
+        lastDuration = now - save.startedAt
+        let report = save.received
+        lastCopiedBytes = report.copied
+        switch status {
+        case .exited(0):
+            server.logger.notice("Background saving terminated with success")
+            succeeded(dirtyBefore: save.dirtyBefore)
+        case .exited:
+            server.logger.warning("Background saving error: \(report.error)")
+            failed()
+        case .signalled(let signal):
+            unlink(save.temporary)
+            server.logger.warning("Background saving terminated by signal \(signal)")
+            // We ended it ourselves, to save in the foreground: not a failure.
+            if !save.isStopped { failed() }
+        }
+    }
+
+    /// Ends a child that is writing a snapshot.
+    func stopChild() {
+        guard let save = child else { return }
+        server.logger.warning("There is a child saving an .rdb. Killing it!")
+        save.isStopped = true
+        server.loop.sendSignal(SIGKILL, toChild: save.pid)
+        unlink(save.temporary)
+    }
+
+    /// BGSAVE SCHEDULE while something else is writing.
+    func schedule() { isScheduled = true }
 
     /// Writes a snapshot now, before the process ends.
     /// - Returns: whether it is on disk.
-    func saveBeforeExit() -> Bool { true }
+    func saveBeforeExit() -> Bool {
+        stopChild()
+        return save() == nil
+    }
+
+    // MARK: loading
+
+    /// Loads the snapshot if there is one. It blocks. O(n).
+    /// - Throws: what is wrong with the file, and at which byte; the data set is as it was.
+    func load() throws(RDBReader.FileError) {
+        let path = path
+        var options = RDBReader.Options()
+        options.dropsExpired = !server.replication.isReplica
+        options.verifiesChecksum = server.configuration.checksumsSnapshots
+        options.now = server.loop.wallMilliseconds
+        let reader = server.makeReader(options)
+        let began = ContinuousClock.now
+        do throws(RDBReader.FileError) {
+            try reader.read(path: path)
+        } catch {
+            if case .missing = error { return }
+            throw error
+        }
+        logLoaded(reader)
+        let took = ContinuousClock.now - began
+        loadedInfo = reader.info
+        keysLoaded = reader.keysLoaded
+        keysExpired = reader.keysExpired
+        server.adopt(reader)
+        server.dirty = 0
+        let seconds = Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
+        server.logger.notice("DB loaded from disk: \((seconds * 1000).rounded() / 1000) seconds")
+    }
+
+    private func logLoaded(_ reader: RDBReader) {
+        if let creator = reader.creator { server.logger.notice("Loading RDB produced by version \(creator)") }
+        if let createdAt = reader.createdAt {
+            server.logger.notice("RDB age \(max(0, server.loop.wallMilliseconds - createdAt) / 1000) seconds")
+        }
+        if let used = reader.usedMemory {
+            server.logger.notice("RDB memory usage when created \((Double(used) / 1024 / 1024 * 100).rounded() / 100) Mb")
+        }
+        for warning in reader.warnings { server.logger.warning("\(warning)") }
+        server.logger.notice("Done loading RDB, keys loaded: \(reader.keysLoaded), keys expired: \(reader.keysExpired).")
+    }
 }
 
 extension StoreServer {

@@ -13,7 +13,8 @@
 ///     11TTTTTT                    no length but a string in a special form: integer of 8, 16 or 32 bits, or compressed
 enum RDB {
     static let versionMax = 12
-    /// What is written begins so: version 10, which a Redis 7.0 can read.
+    /// What is written: a Redis 7.0 can read it.
+    static let version = 10
     static let magic: StaticString = "REDIS0010"
 
     enum Opcode: UInt8 {

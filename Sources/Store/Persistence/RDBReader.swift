@@ -83,7 +83,9 @@ final class RDBReader {
     struct Building {
         let kind: RDB.Kind
         var builder: CollectionBuilder
+        /// Elements still to come, and all of them, as the file says.
         var remaining: Int
+        let total: Int
     }
 
     /// - Parameters:
@@ -336,7 +338,7 @@ final class RDBReader {
             finished.builder.free()
             throw bad("the key holds \(finished.kind.name) without elements")
         }
-        let value = finished.builder.finish()
+        let value = finished.builder.finish(configuration, hash)
         let isNew = add { Entry.make($0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
         try conclude(isNew)
     }

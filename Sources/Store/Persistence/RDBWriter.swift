@@ -82,7 +82,7 @@ final class RDBWriter {
     }
 
     private func writeAux(_ info: SnapshotInfo, now: Int64) {
-        aux("redis-ver", StoreServer.redisVersion)
+        aux("redis-ver", StoreVersion.redis)
         aux("redis-bits", 64)
         aux("ctime", now / 1000)
         aux("used-mem", Int64(clamping: mallinfo2().uordblks))
@@ -134,12 +134,6 @@ final class RDBWriter {
     // MARK: pieces
 
     func opcode(_ opcode: RDB.Opcode) { byte(opcode.rawValue) }
-
-    func aux(_ name: StaticString, _ value: StaticString) {
-        opcode(.aux)
-        string(Argument(name))
-        string(Argument(value))
-    }
 
     func aux(_ name: StaticString, _ value: String) {
         opcode(.aux)

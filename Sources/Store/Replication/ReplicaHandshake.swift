@@ -58,10 +58,11 @@ struct ReplicaHandshake {
             }
             return introduce()
         case .auth:
-            return isError ? [.fail("Unable to AUTH to MASTER: \(line)")] : []
+            return isError ? [.fail("Unable to AUTH to MASTER: \(line)")] : askForData()
         case .listeningPort, .announcedIP, .capabilities, .version:
             // Old masters know fewer of these; the synchronisation works without them.
-            return isError ? [.note("(Non critical) Master does not understand REPLCONF \(step): \(line)")] : []
+            let note: [Action] = isError ? [.note("(Non critical) Master does not understand REPLCONF \(step): \(line)")] : []
+            return note + askForData()
         case .psync:
             return answered(line)
         }
@@ -79,13 +80,16 @@ struct ReplicaHandshake {
         add(.listeningPort, words("REPLCONF", "listening-port", "\(port)"))
         if let announcedIP { add(.announcedIP, words("REPLCONF", "ip-address", announcedIP)) }
         add(.capabilities, words("REPLCONF", "capa", "eof", "capa", "psync2"))
-        add(.version, words("REPLCONF", "version", StoreServer.compatibleVersion))
-        if let position {
-            add(.psync, words("PSYNC", position.replicationID, "\(position.offset)"))
-        } else {
-            add(.psync, words("PSYNC", "?", "-1"))
-        }
+        add(.version, words("REPLCONF", "version", StoreVersion.redis))
         return actions
+    }
+
+    /// Asks once everything before is answered: Redis refuses PSYNC while it has replies to send.
+    private mutating func askForData() -> [Action] {
+        guard waitingFor.isEmpty else { return [] }
+        waitingFor = [.psync]
+        if let position { return [.send(words("PSYNC", position.replicationID, "\(position.offset)"))] }
+        return [.send(words("PSYNC", "?", "-1"))]
     }
 
     private func answered(_ line: String) -> [Action] {

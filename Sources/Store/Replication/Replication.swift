@@ -69,7 +69,7 @@ final class Replication {
     init(server: StoreServer) {
         self.server = server
         stream = ReplicationStream(ringCapacity: server.configuration.backlogSize)
-        replicationID = StoreServer.randomID(using: &server.random)
+        replicationID = StoreServer.randomID()
         noReplicasSince = server.loop.wallMilliseconds
     }
 
@@ -210,7 +210,7 @@ final class Replication {
         // What the old history had up to here, the new one has too.
         secondID = replicationID
         secondOffset = stream.end + 1
-        replicationID = StoreServer.randomID(using: &server.random)
+        replicationID = StoreServer.randomID()
         stream.selected = -1
         hasMasterHistory = false
         server.logger.notice("Setting secondary replication ID to \(secondID), valid up to offset: \(secondOffset). New replication ID is \(replicationID)")

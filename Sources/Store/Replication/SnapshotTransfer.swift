@@ -21,8 +21,7 @@ final class SnapshotTransfer: ConnectionHandler {
     init(replication: Replication, receivers: [Client]) {
         self.replication = replication
         self.receivers = receivers
-        var generator = SystemRandomNumberGenerator()
-        mark = StoreServer.randomID(using: &generator)
+        mark = StoreServer.randomID()
     }
 
     func start() {

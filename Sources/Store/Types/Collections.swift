@@ -1,8 +1,61 @@
 import Glibc
+import RESP
 
-/// What all collections have in common: they are freed and counted by their encoding.
+/// What all collections have in common: they are freed and counted by their type and encoding.
+///
+///     type     encoding           block that the entry points at
+///     list     listpack           `QuickList` that is still short
+///              quicklist          `QuickList`
+///     set      intset             `Intset`
+///              listpack           `Listpack` of members
+///              table              `Table<SetMember>`
+///     hash     listpack           `Listpack` of fields and values in turn
+///              table              `Table<HashField>`
+///     zset     listpack           `Listpack` of members and scores in turn
+///              sortedTree         `SortedIndex`
 extension Entry {
+    /// The table of a large set's, hash's or sorted set's members, whatever its elements are: for touching, not for finding.
+    var memberTable: Table<EntryElement>? {
+        switch (type, encoding) {
+        case (.set, .table), (.hash, .table): Table<EntryElement>(adopting: pointer)
+        case (.sortedSet, .sortedTree): Table<EntryElement>(adopting: SortedIndex(pointer).members.pointer)
+        default: nil
+        }
+    }
+
     /// Frees the block of a list, set, hash or sorted set. O(n).
     @inline(never)
-    func freeCollection() {}
+    func freeCollection() {
+        switch type {
+        case .string: break
+        case .list: QuickList(pointer).free()
+        case .set: if encoding == .table { Table<SetMember>(adopting: pointer).freeAll() } else { free(pointer) }
+        case .hash: if encoding == .table { Table<HashField>(adopting: pointer).freeAll() } else { free(pointer) }
+        case .sortedSet: SortedSet(self).release()
+        }
+    }
+}
+
+extension Table {
+    /// The table whose block an entry points at.
+    @inline(__always)
+    init(adopting pointer: Pointer) { state = pointer.assumingMemoryBound(to: State.self) }
+
+    /// What an entry points at.
+    @inline(__always) var pointer: Pointer { Pointer(state) }
+
+    /// Frees the table and its elements, each of which is one block. O(n).
+    func freeAll() {
+        forEach { free($0) }
+        deallocate()
+    }
+}
+
+extension ReplyWriter {
+    /// An element of a collection as a bulk string.
+    @inline(__always)
+    func bulk(_ value: ListpackValue) {
+        if let number = value.integer { return bulk(integer: number) }
+        bulk(value.bytes.unsafelyUnwrapped, value.count)
+    }
 }

@@ -1,0 +1,327 @@
+import CLinux
+import Glibc
+import Reactor
+import RESP
+
+/// INFO: the sections, fields and formats of Redis 7.2.
+extension StoreServer {
+    static let infoCommands: [Command] = [
+        Command(
+            "INFO", arity: -1, flags: [.loading, .stale], categories: [.dangerous], since: "1.0.0",
+            summary: "Returns information and statistics about the server."
+        ) { call in
+            let words = (1..<max(1, call.count)).map { call[$0].lowercased }
+            call.reply.verbatim(call.server.info(words))
+        }
+    ]
+
+    private static let defaultSections = [
+        "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "errorstats", "cluster", "keyspace",
+    ]
+    private static let allSections = [
+        "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "commandstats", "errorstats", "cluster",
+        "keyspace",
+    ]
+
+    /// The sections asked for; without any the usual ones.
+    private func info(_ asked: [String]) -> String {
+        var wanted: Set<String> = []
+        for word in asked.isEmpty ? ["default"] : asked {
+            switch word {
+            case "default": wanted.formUnion(StoreServer.defaultSections)
+            case "all", "everything": wanted.formUnion(StoreServer.allSections)
+            default: wanted.insert(word)
+            }
+        }
+        return StoreServer.allSections.filter(wanted.contains).map(section).joined(separator: "\r\n")
+    }
+
+    private func section(_ name: String) -> String {
+        switch name {
+        case "server": serverSection()
+        case "clients": clientsSection()
+        case "memory": memorySection()
+        case "persistence": persistence.infoSection()
+        case "stats": statsSection()
+        case "replication": replication.infoSection()
+        case "cpu": cpuSection()
+        case "modules": InfoSection("Modules").text
+        case "commandstats": commandSection()
+        case "errorstats": errorSection()
+        case "cluster": InfoSection("Cluster", [("cluster_enabled", 0)]).text
+        default: keyspaceSection()
+        }
+    }
+
+    private func serverSection() -> String {
+        var system = utsname()
+        uname(&system)
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        let uptime = (loop.wallMilliseconds - startedAt) / 1000
+        return InfoSection("Server", [
+            ("redis_version", StoreVersion.redis), ("redis_git_sha1", "00000000"), ("redis_git_dirty", 0), ("redis_build_id", "vigie"),
+            ("vigie_version", StoreVersion.vigie), ("redis_mode", "standalone"),
+            ("os", "\(text(of: &system.sysname)) \(text(of: &system.release)) \(text(of: &system.machine))"), ("arch_bits", Int.bitWidth),
+            ("monotonic_clock", "POSIX clock_gettime"), ("multiplexing_api", "epoll"), ("atomicvar_api", "swift"), ("gcc_version", "0.0.0"),
+            ("process_id", getpid()), ("process_supervised", configuration.supervision), ("run_id", runID), ("tcp_port", configuration.port),
+            ("server_time_usec", Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec / 1000)), ("uptime_in_seconds", uptime),
+            ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", 10), ("lru_clock", databases[0].accessClock),
+            ("executable", StoreConfiguration.absolute("/proc/self/exe")), ("config_file", configuration.file ?? ""), ("io_threads_active", 0),
+        ] + listenerLines.enumerated().map { ("listener\($0)", $1) }).text
+    }
+
+    /// One line for TCP, one for the Unix socket.
+    private var listenerLines: [String] {
+        var lines: [String] = []
+        if configuration.port != 0, !configuration.bind.isEmpty {
+            lines.append("name=tcp,\(configuration.bind.map { "bind=\($0)," }.joined())port=\(configuration.port)")
+        }
+        if !configuration.unixSocket.isEmpty { lines.append("name=unix,bind=\(configuration.unixSocket)") }
+        return lines
+    }
+
+    /// A field of utsname: characters up to the zero.
+    private func text<Field>(of field: inout Field) -> String {
+        withUnsafeBytes(of: &field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+
+    private func clientsSection() -> String {
+        var normal = 0
+        var inputMax = 0
+        var outputMax = 0
+        for client in clients.values where client.replica == nil {
+            normal += client.isMaster ? 0 : 1
+            inputMax = max(inputMax, client.connection.input.count)
+            outputMax = max(outputMax, client.connection.output.count)
+        }
+        return InfoSection("Clients", [
+            ("connected_clients", normal), ("cluster_connections", 0), ("maxclients", configuration.maxClients),
+            ("client_recent_max_input_buffer", inputMax), ("client_recent_max_output_buffer", outputMax),
+            ("blocked_clients", blocking.count), ("tracking_clients", 0),
+            ("clients_in_timeout_table", 0), ("total_blocking_keys", blocking.waiting.count),
+            ("total_blocking_keys_on_nokey", 0),
+        ]).text
+    }
+
+    private func memorySection() -> String {
+        let memory = MemoryUse()
+        statistics.peakMemory = max(statistics.peakMemory, memory.used)
+        let peak = statistics.peakMemory
+        var clientBytes = 0
+        var replicaBytes = 0
+        for client in clients.values {
+            if client.replica != nil { replicaBytes += client.connection.bufferBytes } else { clientBytes += client.connection.bufferBytes }
+        }
+        let overhead = databases.reduce(0) { $0 + $1.entries.memory + $1.expiring.memory } + clientBytes + replicaBytes
+        let dataset = max(0, memory.used - overhead)
+        let fragmentation = Double(memory.resident) / Double(max(1, memory.used))
+        let limit = Int(configuration.ineffective["maxmemory"] ?? "0") ?? 0
+        return InfoSection("Memory", [
+            ("used_memory", memory.used), ("used_memory_human", human(memory.used)), ("used_memory_rss", memory.resident),
+            ("used_memory_rss_human", human(memory.resident)), ("used_memory_peak", peak), ("used_memory_peak_human", human(peak)),
+            ("used_memory_peak_perc", percent(memory.used, of: peak)), ("used_memory_overhead", overhead), ("used_memory_startup", 0),
+            ("used_memory_dataset", dataset), ("used_memory_dataset_perc", percent(dataset, of: memory.used)),
+            ("allocator_allocated", memory.used), ("allocator_active", memory.heap), ("allocator_resident", memory.heap),
+            ("total_system_memory", memory.system), ("total_system_memory_human", human(memory.system)), ("used_memory_lua", 0),
+            ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
+            ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
+            ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
+            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.ineffective["maxmemory-policy"] ?? "noeviction"),
+            ("allocator_frag_ratio", ratio(Double(memory.heap) / Double(max(1, memory.used)))), ("allocator_frag_bytes", memory.heap - memory.used),
+            ("allocator_rss_ratio", "1.00"), ("allocator_rss_bytes", 0), ("rss_overhead_ratio", ratio(Double(memory.resident) / Double(max(1, memory.heap)))),
+            ("rss_overhead_bytes", memory.resident - memory.heap), ("mem_fragmentation_ratio", ratio(fragmentation)),
+            ("mem_fragmentation_bytes", memory.resident - memory.used), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", replication.stream.ringCapacity),
+            ("mem_total_replication_buffers", replication.stream.ringCapacity + replicaBytes), ("mem_clients_slaves", replicaBytes), ("mem_clients_normal", clientBytes),
+            ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "libc"), ("active_defrag_running", 0), ("lazyfree_pending_objects", 0),
+            ("lazyfreed_objects", 0),
+        ]).text
+    }
+
+    private func statsSection() -> String {
+        let received = loop.statistics.bytesReceived - statistics.bytesReceivedBefore
+        let sent = loop.statistics.bytesSent - statistics.bytesSentBefore
+        return InfoSection("Stats", [
+            ("total_connections_received", statistics.connectionsReceived), ("total_commands_processed", commandsProcessed),
+            ("instantaneous_ops_per_sec", Int(rates.commands)), ("total_net_input_bytes", received), ("total_net_output_bytes", sent),
+            ("total_net_repl_input_bytes", 0), ("total_net_repl_output_bytes", 0), ("instantaneous_input_kbps", ratio(rates.received / 1024)),
+            ("instantaneous_output_kbps", ratio(rates.sent / 1024)), ("instantaneous_input_repl_kbps", "0.00"),
+            ("instantaneous_output_repl_kbps", "0.00"), ("rejected_connections", statistics.connectionsRejected), ("sync_full", statistics.fullSyncs),
+            ("sync_partial_ok", statistics.partialSyncsAccepted), ("sync_partial_err", statistics.partialSyncsRefused),
+            ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", 0),
+            ("expire_cycle_cpu_milliseconds", 0), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", 0), ("total_eviction_exceeded_time", 0),
+            ("current_eviction_exceeded_time", 0), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
+            ("pubsub_channels", pubsub.channels.count), ("pubsub_patterns", Set(pubsub.patterns.map(\.pattern)).count),
+            ("pubsubshard_channels", pubsub.shardChannels.count), ("latest_fork_usec", statistics.latestForkMicroseconds), ("total_forks", statistics.forks),
+            ("migrate_cached_sockets", 0), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
+            ("active_defrag_key_hits", 0), ("active_defrag_key_misses", 0), ("total_active_defrag_time", 0), ("current_active_defrag_time", 0),
+            ("tracking_total_keys", 0), ("tracking_total_items", 0), ("tracking_total_prefixes", 0), ("unexpected_error_replies", 0),
+            ("total_error_replies", statistics.errorReplies), ("dump_payload_sanitizations", 0), ("total_reads_processed", 0),
+            ("total_writes_processed", 0), ("io_threaded_reads_processed", 0), ("io_threaded_writes_processed", 0), ("reply_buffer_shrinks", 0),
+            ("reply_buffer_expands", 0), ("acl_access_denied_auth", statistics.authenticationsFailed), ("acl_access_denied_cmd", 0),
+            ("acl_access_denied_key", 0), ("acl_access_denied_channel", 0), ("vigie_loop_iterations", loop.statistics.iterations),
+            ("vigie_loop_longest_callback_usec", loop.statistics.longestCallback.wholeNanoseconds / 1000),
+            ("vigie_loop_longest_callback", loop.statistics.longestCallbackLabel),
+        ]).text
+    }
+
+    /// RUSAGE_THREAD, which the headers show under _GNU_SOURCE only.
+    private static let thisThread: Int32 = 1
+
+    private func cpuSection() -> String {
+        func seconds(_ time: timeval) -> String {
+            "\(time.tv_sec).\(String(1_000_000 + Int(time.tv_usec)).dropFirst())"
+        }
+        var own = rusage()
+        getrusage(RUSAGE_SELF.rawValue, &own)
+        var children = rusage()
+        getrusage(RUSAGE_CHILDREN.rawValue, &children)
+        var thread = rusage()
+        getrusage(StoreServer.thisThread, &thread)
+        return InfoSection("CPU", [
+            ("used_cpu_sys", seconds(own.ru_stime)), ("used_cpu_user", seconds(own.ru_utime)), ("used_cpu_sys_children", seconds(children.ru_stime)),
+            ("used_cpu_user_children", seconds(children.ru_utime)), ("used_cpu_sys_main_thread", seconds(thread.ru_stime)),
+            ("used_cpu_user_main_thread", seconds(thread.ru_utime)),
+        ]).text
+    }
+
+    private func commandSection() -> String {
+        let slots = commands.all.flatMap { [$0] + $0.pointee.subcommands }.filter { $0.pointee.calls + $0.pointee.rejected > 0 }
+        return InfoSection("Commandstats", slots.map { slot in
+            let usec = slot.pointee.nanoseconds / 1000
+            let each = Double(slot.pointee.nanoseconds) / 1000 / Double(max(1, slot.pointee.calls))
+            return (
+                "cmdstat_\(slot.pointee.fullName)",
+                "calls=\(slot.pointee.calls),usec=\(usec),usec_per_call=\(ratio(each)),rejected_calls=\(slot.pointee.rejected),failed_calls=\(slot.pointee.failed)"
+            )
+        }).text
+    }
+
+    private func errorSection() -> String {
+        InfoSection("Errorstats", errorCounts.sorted { $0.key < $1.key }.map { ("errorstat_\($0.key)", "count=\($0.value)") }).text
+    }
+
+    private func keyspaceSection() -> String {
+        InfoSection("Keyspace", databases.filter { $0.count > 0 }.map { db in
+            ("db\(db.id)", "keys=\(db.count),expires=\(db.expiring.count),avg_ttl=\(averageTimeToLive(db))")
+        }).text
+    }
+
+    /// From a sample of keys that expire, in milliseconds.
+    private func averageTimeToLive(_ db: Database) -> Int64 {
+        var sum: Int64 = 0
+        var count: Int64 = 0
+        for _ in 0..<min(16, db.expiring.count) {
+            guard let element = db.expiring.random(using: &random) else { break }
+            sum += max(0, Entry(element).expiry - db.now)
+            count += 1
+        }
+        return count == 0 ? 0 : sum / count
+    }
+
+    // MARK: numbers as Redis prints them
+
+    private func human(_ bytes: Int) -> String {
+        if bytes < 1024 { return "\(bytes)B" }
+        var value = Double(bytes)
+        for unit in ["K", "M", "G", "T", "P"] {
+            value /= 1024
+            if value < 1024 { return ratio(value) + unit }
+        }
+        return "\(bytes)B"
+    }
+
+    private func percent(_ part: Int, of whole: Int) -> String { ratio(Double(part) * 100 / Double(max(1, whole))) + "%" }
+
+    /// Two digits behind the point.
+    private func ratio(_ value: Double) -> String {
+        let hundredths = Int((abs(value) * 100).rounded())
+        return "\(value < 0 && hundredths > 0 ? "-" : "")\(hundredths / 100).\(String(100 + hundredths % 100).dropFirst())"
+    }
+}
+
+/// One section: its heading and its fields, a line each.
+struct InfoSection {
+    let text: String
+
+    init(_ title: String, _ fields: [(String, Any)] = []) {
+        text = "# \(title)\r\n" + fields.map { "\($0.0):\($0.1)\r\n" }.joined()
+    }
+}
+
+/// What the process and the machine have of memory, in bytes.
+struct MemoryUse {
+    /// Handed out by the allocator.
+    let used: Int
+    /// Taken from the kernel by the allocator.
+    let heap: Int
+    let resident: Int
+    /// All that the machine has.
+    let system: Int
+
+    init() {
+        let allocator = mallinfo2()
+        used = Int(allocator.uordblks) + Int(allocator.hblkhd)
+        heap = Int(allocator.arena) + Int(allocator.hblkhd)
+        let page = sysconf(Int32(_SC_PAGESIZE))
+        system = sysconf(Int32(_SC_PHYS_PAGES)) * page
+        resident = MemoryUse.residentPages() * page
+    }
+
+    /// The second number of /proc/self/statm (proc(5)).
+    private static func residentPages() -> Int {
+        let descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return 0 }
+        defer { close(descriptor) }
+        var text = [UInt8](repeating: 0, count: 128)
+        let count = read(descriptor, &text, text.count)
+        let words = String(decoding: text.prefix(max(0, count)), as: UTF8.self).split(separator: " ")
+        return words.count > 1 ? Int(words[1]) ?? 0 : 0
+    }
+}
+
+/// How much happens in a second, averaged over the last 1.6.
+struct Rates {
+    private(set) var commands = 0.0
+    private(set) var received = 0.0
+    private(set) var sent = 0.0
+    private var samples: [(time: Int64, commands: UInt64, received: UInt64, sent: UInt64)] = []
+
+    mutating func sample(at time: Int64, commands: UInt64, received: UInt64, sent: UInt64) {
+        samples.append((time, commands, received, sent))
+        if samples.count > 17 { samples.removeFirst() }
+        let first = samples[0]
+        let seconds = Double(time - first.time) / 1000
+        guard seconds > 0 else { return }
+        // Statistics that were reset make one sample smaller than the one before.
+        func rate(_ now: UInt64, _ before: UInt64) -> Double { now >= before ? Double(now - before) / seconds : 0 }
+        self.commands = rate(commands, first.commands)
+        self.received = rate(received, first.received)
+        self.sent = rate(sent, first.sent)
+    }
+}
+
+extension StoreStatistics {
+    /// Lets the bytes be counted from here on.
+    mutating func resetBytes(_ loop: LoopStatistics) {
+        bytesReceivedBefore = loop.bytesReceived
+        bytesSentBefore = loop.bytesSent
+    }
+}
+
+extension Persistence {
+    /// INFO's section.
+    func infoSection() -> String {
+        InfoSection("Persistence", [
+            ("loading", server.gate.contains(.loading) ? 1 : 0), ("async_loading", 0), ("current_cow_peak", 0), ("current_cow_size", 0),
+            ("current_cow_size_age", 0), ("current_fork_perc", "0.00"), ("current_save_keys_processed", 0), ("current_save_keys_total", 0),
+            ("rdb_changes_since_last_save", server.dirty), ("rdb_bgsave_in_progress", isSaving ? 1 : 0), ("rdb_last_save_time", lastSave),
+            ("rdb_last_bgsave_status", isHealthy ? "ok" : "err"), ("rdb_last_bgsave_time_sec", lastDuration),
+            ("rdb_current_bgsave_time_sec", currentDuration), ("rdb_saves", saves), ("rdb_last_cow_size", lastCopiedBytes),
+            ("rdb_last_load_keys_expired", keysExpired), ("rdb_last_load_keys_loaded", keysLoaded), ("aof_enabled", 0),
+            ("aof_rewrite_in_progress", 0), ("aof_rewrite_scheduled", 0), ("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1),
+            ("aof_last_bgrewrite_status", "ok"), ("aof_rewrites", 0), ("aof_rewrites_consecutive_failures", 0), ("aof_last_write_status", "ok"),
+            ("aof_last_cow_size", 0), ("module_fork_in_progress", 0), ("module_fork_last_cow_size", 0),
+        ]).text
+    }
+}

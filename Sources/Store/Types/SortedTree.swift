@@ -1,0 +1,306 @@
+import Glibc
+import RESP
+
+/// The elements of a large sorted set in order: a B+ tree that counts, so that ranks cost O(log n) too.
+///
+/// Promise: an element never moves; finding, adding, removing and ranking touch O(log n) nodes of a few cache lines each.
+/// Elements are ordered by (score, member). Scores lie in the nodes, in a row, so that a search reads members only where scores
+/// are equal.
+///
+///     leaf:     0       8          16     24                            24 + 8L
+///               | count | previous | next | L scores                    | L elements |
+///
+///     inner:    0       8                   8 + 8F          8 + 16F      8 + 24F
+///               | count | F scores          | F elements    | F children | F counts |
+///
+/// `scores[i], elements[i]` of an inner node, from i = 1 on, separate children i - 1 and i: everything in child i - 1 comes
+/// before them, nothing in child i does. An inner node's `counts[i]` is how many elements there are below child i.
+///
+/// Nodes are split when full; one that has become small is merged with a neighbour where both fit into one. A leaf filled in
+/// ascending order is left full.
+struct SortedTree {
+    typealias Pointer = UnsafeMutableRawPointer
+
+    static let leafMax = 32
+    static let innerMax = 32
+    /// What two nodes may have together to be merged: room is left for what is added next.
+    static let leafMergedMax = leafMax * 3 / 4
+    static let innerMergedMax = innerMax * 3 / 4
+    /// More levels than any memory can fill.
+    static let levelsMax = 24
+
+    struct State {
+        var root: Pointer
+        /// Levels of inner nodes above the leaves.
+        var height = 0
+        var count = 0
+        var first: Leaf
+        var last: Leaf
+    }
+
+    let state: UnsafeMutablePointer<State>
+
+    init() {
+        state = .allocate(capacity: 1)
+        let leaf = Leaf.make()
+        state.initialize(to: State(root: leaf.base, first: leaf, last: leaf))
+    }
+
+    @inline(__always) var count: Int { state.pointee.count }
+
+    // MARK: nodes
+
+    struct Leaf {
+        let base: Pointer
+
+        static let headerSize = 24
+        static let size = headerSize + leafMax * 16
+
+        @inline(__always) init(_ base: Pointer) { self.base = base }
+
+        static func make() -> Leaf {
+            let leaf = Leaf(malloc(size)!)
+            leaf.count = 0
+            leaf.previous = nil
+            leaf.next = nil
+            return leaf
+        }
+
+        @inline(__always) var count: Int {
+            get { base.load(as: Int.self) }
+            nonmutating set { base.storeBytes(of: newValue, as: Int.self) }
+        }
+        @inline(__always) var previous: Leaf? {
+            get { base.load(fromByteOffset: 8, as: Pointer?.self).map { Leaf($0) } }
+            nonmutating set { base.storeBytes(of: newValue?.base, toByteOffset: 8, as: Pointer?.self) }
+        }
+        @inline(__always) var next: Leaf? {
+            get { base.load(fromByteOffset: 16, as: Pointer?.self).map { Leaf($0) } }
+            nonmutating set { base.storeBytes(of: newValue?.base, toByteOffset: 16, as: Pointer?.self) }
+        }
+        @inline(__always) var scores: UnsafeMutablePointer<Double> {
+            (base + Leaf.headerSize).assumingMemoryBound(to: Double.self)
+        }
+        @inline(__always) var elements: UnsafeMutablePointer<Pointer> {
+            (base + Leaf.headerSize + leafMax * 8).assumingMemoryBound(to: Pointer.self)
+        }
+
+        /// Where an element is that is in the leaf: no other element is looked at.
+        @inline(__always)
+        func index(of element: SortedElement) -> Int {
+            var index = SortedTree.firstNotBelow(scores, 0, count, element.score)
+            while elements[index] != element.base { index &+= 1 }
+            return index
+        }
+
+        /// Makes room at `index` and puts an element there; there must be room.
+        @inline(__always)
+        func insert(_ score: Double, _ element: Pointer, at index: Int) {
+            let moved = (count &- index) &* 8
+            memmove(scores + (index &+ 1), scores + index, moved)
+            memmove(elements + (index &+ 1), elements + index, moved)
+            scores[index] = score
+            elements[index] = element
+            count &+= 1
+        }
+
+        @inline(__always)
+        func remove(at index: Int) {
+            count &-= 1
+            let moved = (count &- index) &* 8
+            memmove(scores + index, scores + (index &+ 1), moved)
+            memmove(elements + index, elements + (index &+ 1), moved)
+        }
+
+        /// Moves everything from `index` on to the end of another leaf.
+        func move(from index: Int, to other: Leaf) {
+            let moved = count - index
+            memcpy(other.scores + other.count, scores + index, moved * 8)
+            memcpy(other.elements + other.count, elements + index, moved * 8)
+            other.count += moved
+            count = index
+        }
+    }
+
+    struct Inner {
+        let base: Pointer
+
+        static let size = 8 + innerMax * 32
+
+        @inline(__always) init(_ base: Pointer) { self.base = base }
+
+        static func make() -> Inner {
+            let inner = Inner(malloc(size)!)
+            inner.count = 0
+            return inner
+        }
+
+        /// How many children.
+        @inline(__always) var count: Int {
+            get { base.load(as: Int.self) }
+            nonmutating set { base.storeBytes(of: newValue, as: Int.self) }
+        }
+        @inline(__always) var scores: UnsafeMutablePointer<Double> { (base + 8).assumingMemoryBound(to: Double.self) }
+        @inline(__always) var elements: UnsafeMutablePointer<Pointer> {
+            (base + 8 + innerMax * 8).assumingMemoryBound(to: Pointer.self)
+        }
+        @inline(__always) var children: UnsafeMutablePointer<Pointer> {
+            (base + 8 + innerMax * 16).assumingMemoryBound(to: Pointer.self)
+        }
+        @inline(__always) var counts: UnsafeMutablePointer<Int> { (base + 8 + innerMax * 24).assumingMemoryBound(to: Int.self) }
+
+        var total: Int { (0..<count).reduce(0) { $0 + counts[$1] } }
+
+        func insert(_ node: NewNode, at index: Int) {
+            let moved = (count - index) * 8
+            memmove(scores + index + 1, scores + index, moved)
+            memmove(elements + index + 1, elements + index, moved)
+            memmove(children + index + 1, children + index, moved)
+            memmove(counts + index + 1, counts + index, moved)
+            scores[index] = node.score
+            elements[index] = node.element
+            children[index] = node.base
+            counts[index] = node.count
+            count += 1
+        }
+
+        func remove(at index: Int) {
+            count -= 1
+            let moved = (count - index) * 8
+            memmove(scores + index, scores + index + 1, moved)
+            memmove(elements + index, elements + index + 1, moved)
+            memmove(children + index, children + index + 1, moved)
+            memmove(counts + index, counts + index + 1, moved)
+        }
+
+        func move(from index: Int, to other: Inner) {
+            let moved = count - index
+            memcpy(other.scores + other.count, scores + index, moved * 8)
+            memcpy(other.elements + other.count, elements + index, moved * 8)
+            memcpy(other.children + other.count, children + index, moved * 8)
+            memcpy(other.counts + other.count, counts + index, moved * 8)
+            other.count += moved
+            count = index
+        }
+    }
+
+    /// A node that a split has made, with what separates it from the one before it and how many elements are below.
+    struct NewNode {
+        let base: Pointer
+        let score: Double
+        let element: Pointer
+        let count: Int
+    }
+
+    /// An inner node on the way to a leaf, and which child was taken.
+    struct Step {
+        let inner: Inner
+        let index: Int
+    }
+    /// The way to a leaf: level 1 is the leaf's parent.
+    typealias Path = UnsafeMutablePointer<Step>
+
+    // MARK: searching in a node
+
+    /// The first index of `range` whose element does not come before (score, member). O(log n).
+    @inline(__always)
+    static func lowerBound(
+        _ scores: UnsafeMutablePointer<Double>, _ elements: UnsafeMutablePointer<Pointer>, _ from: Int, _ to: Int,
+        _ score: Double, _ member: Argument
+    ) -> Int {
+        let low = firstNotBelow(scores, from, to, score)
+        if low == to || scores[low] != score { return low }
+        return lowerBoundAmongEqual(scores, elements, low, to, score, member)
+    }
+
+    @inline(never)
+    private static func lowerBoundAmongEqual(
+        _ scores: UnsafeMutablePointer<Double>, _ elements: UnsafeMutablePointer<Pointer>, _ from: Int, _ to: Int,
+        _ score: Double, _ member: Argument
+    ) -> Int {
+        var low = from
+        var high = to
+        while low < high {
+            let middle = (low &+ high) >> 1
+            if scores[middle] == score, SortedElement(elements[middle]).member.isBefore(member) {
+                low = middle &+ 1
+            } else {
+                high = middle
+            }
+        }
+        return low
+    }
+
+    /// The first index whose score is not below. No branches to predict but the loop's own.
+    @inline(__always)
+    fileprivate static func firstNotBelow(_ scores: UnsafeMutablePointer<Double>, _ from: Int, _ to: Int, _ score: Double) -> Int {
+        var base = from
+        var n = to &- from
+        if n <= 0 { return from }
+        while n > 1 {
+            let half = n >> 1
+            base = scores[base &+ half &- 1] < score ? base &+ half : base
+            n &-= half
+        }
+        return scores[base] < score ? base &+ 1 : base
+    }
+
+    /// The child in which (score, member) is or would be.
+    @inline(__always)
+    private static func childIndex(_ inner: Inner, _ score: Double, _ member: Argument) -> Int {
+        let count = inner.count
+        let index = lowerBound(inner.scores, inner.elements, 1, count, score, member)
+        // An element equal to the separator is in the child behind it.
+        if index < count, inner.scores[index] == score {
+            let separator = SortedElement(inner.elements[index]).member
+            if separator.base == member.base || separator == member { return index }
+        }
+        return index &- 1
+    }
+
+    /// The leaf in which (score, member) is or would be, and the way there.
+    @inline(__always)
+    func descend(_ score: Double, _ member: Argument, _ path: Path) -> Leaf {
+        var node = state.pointee.root
+        var level = state.pointee.height
+        while level > 0 {
+            let inner = Inner(node)
+            let index = SortedTree.childIndex(inner, score, member)
+            path[level] = Step(inner: inner, index: index)
+            node = inner.children[index]
+            level &-= 1
+        }
+        return Leaf(node)
+    }
+
+    @inline(__always)
+    func withPath<R>(_ body: (Path) -> R) -> R {
+        withUnsafeTemporaryAllocation(of: Step.self, capacity: SortedTree.levelsMax) { body($0.baseAddress!) }
+    }
+
+    // MARK: whole trees
+
+    /// Frees the nodes, not the elements.
+    func deallocate() {
+        SortedTree.release(state.pointee.root, level: state.pointee.height)
+        state.deallocate()
+    }
+
+    private static func release(_ node: Pointer, level: Int) {
+        if level > 0 {
+            let inner = Inner(node)
+            for i in 0..<inner.count { release(inner.children[i], level: level - 1) }
+        }
+        free(node)
+    }
+
+    /// Visits every element in order. O(n).
+    @inline(__always)
+    func forEach(_ visit: (SortedElement) -> Void) {
+        var leaf: Leaf? = state.pointee.first
+        while let l = leaf {
+            for i in 0..<l.count { visit(SortedElement(l.elements[i])) }
+            leaf = l.next
+        }
+    }
+}

@@ -1,0 +1,197 @@
+import CLinux
+import Glibc
+import RESP
+
+/// One field of a hash with its value, in one allocation.
+///
+///     0                4                8         8 or 16
+///     | fieldCount (4) | valueCount (4) | [expiry] | field bytes | value bytes |
+///
+/// The top bit of `fieldCount` says that `expiry`, milliseconds since 1970, is there; no command sets one yet.
+struct HashField: TableElement {
+    typealias Pointer = UnsafeMutableRawPointer
+
+    let base: Pointer
+
+    private static let expiryBit: UInt32 = 1 << 31
+
+    @inline(__always) init(_ base: Pointer) { self.base = base }
+
+    @inline(__always)
+    static func make(_ field: Argument, _ value: Argument) -> HashField {
+        precondition(field.count < Int(expiryBit), "a field has less than 2 GiB")
+        let made = HashField(malloc(8 &+ field.count &+ value.count)!)
+        made.base.storeBytes(of: UInt32(truncatingIfNeeded: field.count), as: UInt32.self)
+        made.base.storeBytes(of: UInt32(truncatingIfNeeded: value.count), toByteOffset: 4, as: UInt32.self)
+        memcpy(made.base + 8, field.base, field.count)
+        memcpy(made.base + 8 + field.count, value.base, value.count)
+        return made
+    }
+
+    @inline(__always) private var head: UInt32 { base.load(as: UInt32.self) }
+    @inline(__always) private var bytes: Pointer { base + (head & HashField.expiryBit != 0 ? 16 : 8) }
+    @inline(__always) private var fieldCount: Int { Int(head & ~HashField.expiryBit) }
+    @inline(__always) private var valueCount: Int { Int(base.load(fromByteOffset: 4, as: UInt32.self)) }
+
+    @inline(__always)
+    var field: Argument { Argument(base: UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)), count: fieldCount) }
+    @inline(__always) var fieldValue: ListpackValue { ListpackValue(bytes, fieldCount) }
+    @inline(__always) var value: ListpackValue { ListpackValue(bytes + fieldCount, valueCount) }
+
+    @inline(__always) static func key(of element: Pointer) -> Argument { HashField(element).field }
+
+    /// Writes another value over this one when the block has the room and is not mostly wasted by it.
+    /// - Returns: whether it was done.
+    @inline(__always)
+    func overwrite(_ value: Argument) -> Bool {
+        if value.count != valueCount {
+            let needed = (bytes - base) &+ fieldCount &+ value.count
+            let usable = malloc_usable_size(base)
+            guard needed <= usable, usable <= 64 || needed >= usable / 2 else { return false }
+            base.storeBytes(of: UInt32(truncatingIfNeeded: value.count), toByteOffset: 4, as: UInt32.self)
+        }
+        memcpy(bytes + fieldCount, value.base, value.count)
+        return true
+    }
+}
+
+/// What `hash-max-listpack-entries` and `hash-max-listpack-value` allow a listpack to hold.
+struct HashLimits {
+    let entries: Int
+    let value: Int
+
+    @inline(__always)
+    init(_ configuration: StoreConfiguration) {
+        entries = configuration.hashMaxListpackEntries
+        value = configuration.hashMaxListpackValue
+    }
+}
+
+/// A hash: a listpack of fields and values in turn while it is small, then a table of `HashField`.
+///
+/// A copy of what an entry says; `store(in:)` writes it back after changes.
+struct StoredHash {
+    private(set) var encoding: Encoding
+    private(set) var pointer: UnsafeMutableRawPointer
+
+    @inline(__always)
+    init(_ entry: Entry) {
+        encoding = entry.encoding
+        pointer = entry.pointer
+    }
+
+    /// A hash with these fields and values, which `Listpack.validate` has passed and which are two by two.
+    init(_ pack: Listpack) {
+        encoding = .listpack
+        pointer = pack.base
+    }
+
+    static func empty() -> StoredHash { StoredHash(Listpack.empty()) }
+
+    @inline(__always)
+    func store(in entry: Entry) {
+        if entry.encoding != encoding { entry.setEncoding(.hash, encoding) }
+        entry.pointer = pointer
+    }
+
+    var pack: Listpack { Listpack(pointer) }
+    @inline(__always) var table: Table<HashField> { Table(adopting: pointer) }
+    @inline(__always) var count: Int { encoding == .table ? table.count : pack.count / 2 }
+
+    /// The value of a field. O(1); O(n) in a listpack.
+    @inline(__always)
+    func find(_ field: Argument) -> ListpackValue? {
+        if encoding == .table { return table.find(field).map { HashField($0.element).value } }
+        let pack = self.pack
+        return pack.find(field, stride: 2).map { pack.value(at: pack.next($0)!) }
+    }
+
+    /// Gives a field a value.
+    /// - Returns: whether the field is new.
+    @inline(__always)
+    mutating func set(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ hash: KeyHash) -> Bool {
+        if encoding == .table { return setInTable(field, value) }
+        return setInListpack(field, value, limits, hash)
+    }
+
+    private func setInTable(_ field: Argument, _ value: Argument) -> Bool {
+        let table = self.table
+        let hash = table.hash(field)
+        guard let position = table.find(field, hash) else {
+            table.insert(HashField.make(field, value).base, hash)
+            return true
+        }
+        let old = HashField(position.element)
+        if !old.overwrite(value) {
+            position.element = HashField.make(field, value).base
+            free(old.base)
+        }
+        return false
+    }
+
+    private mutating func setInListpack(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ hash: KeyHash) -> Bool {
+        var pack = self.pack
+        if field.count > limits.value || value.count > limits.value || !pack.isSafe(toAdd: field.count + value.count + 20) {
+            convertToTable(hash)
+            return setInTable(field, value)
+        }
+        if let place = pack.find(field, stride: 2) {
+            pack.replace(pack.next(place)!, with: value)
+            pointer = pack.base
+            return false
+        }
+        pack.append(field)
+        pack.append(value)
+        pointer = pack.base
+        if pack.count / 2 > limits.entries { convertToTable(hash) }
+        return true
+    }
+
+    /// - Returns: whether the field was there.
+    mutating func remove(_ field: Argument) -> Bool {
+        if encoding == .table {
+            guard let element = table.remove(field) else { return false }
+            free(element)
+            return true
+        }
+        var pack = self.pack
+        guard let place = pack.find(field, stride: 2) else { return false }
+        pack.remove(place, count: 2)
+        pointer = pack.base
+        return true
+    }
+
+    /// Makes a table of the listpack. O(n).
+    /// - Parameter expected: fields to make room for.
+    mutating func convertToTable(_ hash: KeyHash, expected: Int = 0) {
+        guard encoding == .listpack else { return }
+        let made = Table<HashField>(hash: hash)
+        made.reserve(max(expected, pack.count / 2 + 1))
+        forEach { field, value in
+            field.withText { field in value.withText { made.insert(HashField.make(field, $0).base) } }
+        }
+        pack.free()
+        encoding = .table
+        pointer = made.pointer
+    }
+
+    /// Visits every field with its value; the hash must not change meanwhile. O(n).
+    @inline(__always)
+    func forEach(_ visit: (ListpackValue, ListpackValue) -> Void) {
+        if encoding == .table {
+            table.forEach { visit(HashField($0).fieldValue, HashField($0).value) }
+        } else {
+            pack.forEachPair(visit)
+        }
+    }
+
+    /// A field with its value, each with the same chance; the hash is not empty.
+    func random(using generator: inout FastRandom) -> (field: ListpackValue, value: ListpackValue) {
+        if encoding == .table {
+            let found = HashField(table.random(using: &generator)!)
+            return (found.fieldValue, found.value)
+        }
+        let place = pack.seek(2 * Int.random(in: 0..<count, using: &generator))!
+        return (pack.value(at: place), pack.value(at: pack.next(place)!))
+    }
+}
