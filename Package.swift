@@ -24,7 +24,7 @@ let package = Package(
         .target(name: "VRRP", dependencies: ["Reactor", "Configuration", "Observability", "CLinux", logging]),
         .target(
             name: "Node",
-            dependencies: ["CLinux", "Reactor", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP", logging]),
+            dependencies: ["CLinux", "Reactor", "RESP", "Configuration", "Observability", "Store", "Sentinel", "Proxy", "VRRP", logging]),
         .executableTarget(
             name: "vigie",
             dependencies: ["Node", .product(name: "ArgumentParser", package: "swift-argument-parser")]),

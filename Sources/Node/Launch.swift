@@ -2,6 +2,7 @@ import Configuration
 import Glibc
 import Logging
 import Observability
+import Proxy
 import Reactor
 import Store
 
@@ -9,29 +10,59 @@ import Store
 public enum Launch {
     public static let version = "vigie \(StoreVersion.vigie) (Redis \(StoreVersion.redis))"
 
-    /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way.
-    public static func store(_ arguments: [String]) -> Int32 {
-        let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
-        let path = hasFile ? arguments[0] : nil
-        let loaded: (configuration: StoreConfiguration, errors: [ConfigurationError], warnings: [ConfigurationError])
-        do throws(ConfigurationError) {
-            loaded = try StoreConfiguration.load(path: path, overrides: Array(arguments.dropFirst(hasFile ? 1 : 0)))
+    /// How the process is run, where the command line decides it and not the files.
+    struct Manner {
+        /// Background or not; nil: as the files say.
+        var isDaemon: Bool?
+        var pidFiles: [String] = []
+        /// What the terminal is told: HAProxy's `-q` makes it less.
+        var consoleLevel = Logger.Level.notice
+        var syslogFacility: SyslogFacility? = .daemon
+        /// The daemon's messages go to the terminal until it serves.
+        var logsToConsole = true
+        /// Signals to processes that this one takes the place of.
+        var successorOf: [(pid: pid_t, signal: Int32)] = []
+        /// Tells systemd that everything is up.
+        var notifiesSystemd = false
+    }
+
+    /// `vigie run node.conf`
+    public static func run(_ path: String) -> Int32 {
+        let plans: [RolePlan]
+        do throws(Refusal) {
+            let configuration = try NodeConfiguration.load(path: path)
+            for warning in configuration.warnings { report("vigie: warning: \(warning)") }
+            plans = try configuration.plans()
         } catch {
-            return refuse([error])
+            return refuse(error)
         }
-        guard loaded.errors.isEmpty else { return refuse(loaded.errors) }
-        let configuration = loaded.configuration
-        return serve(isDaemon: configuration.isDaemon, pidFiles: configuration.pidPath.map { [$0] } ?? []) { node throws(SystemError) in
-            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: loaded.warnings)
-            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
-            node.add(role)
+        return serve(plans)
+    }
+
+    /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way; `vigie sentinel FILE [--port ...]` likewise.
+    public static func redis(_ kind: RoleKind, _ arguments: [String]) -> Int32 {
+        let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
+        if kind == .sentinel, !hasFile { return refuse(Refusal(["vigie: sentinel needs its file: vigie sentinel FILE [--port 26379 ...]"])) }
+        do throws(Refusal) {
+            return serve([try RolePlan.load(kind, hasFile ? arguments[0] : nil, options: Array(arguments.dropFirst(hasFile ? 1 : 0)))])
+        } catch {
+            report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
+            return refuse(error)
         }
     }
 
-    /// Says what is wrong in a configuration, in Redis's frame, with the place.
-    private static func refuse(_ errors: [ConfigurationError]) -> Int32 {
-        report("\n*** FATAL CONFIG FILE ERROR (Redis \(StoreVersion.redis)) ***")
-        for error in errors { report("\(error)") }
+    /// `vigie proxy FILE`, `vigie vrrp FILE`
+    public static func file(_ kind: RoleKind, _ path: String) -> Int32 {
+        do throws(Refusal) {
+            return serve([try RolePlan.load(kind, path)])
+        } catch {
+            return refuse(error)
+        }
+    }
+
+    /// Says what is wrong in a configuration.
+    static func refuse(_ refusal: Refusal) -> Int32 {
+        report("\(refusal)")
         return 1
     }
 
@@ -41,15 +72,23 @@ public enum Launch {
         _ = write(STDERR_FILENO, bytes, bytes.count)
     }
 
-    /// Goes to the background if asked to, makes the roles, starts them, and serves until the end.
-    static func serve(isDaemon: Bool, pidFiles: [String], _ makeRoles: (Node) throws(SystemError) -> Void) -> Int32 {
+    /// Goes to the background if asked to, makes the roles, binds, gives privileges away, and serves until the end.
+    static func serve(_ plans: [RolePlan], _ manner: Manner = Manner()) -> Int32 {
         do throws(SystemError) {
-            let daemon: Daemon? = isDaemon ? try Daemon.detach() : nil
-            let node = Node()
-            try makeRoles(node)
+            // Before anything else exists: a fork takes no threads and no epoll registrations along.
+            let daemon: Daemon? = manner.isDaemon ?? plans.contains(where: \.isDaemon) ? try Daemon.detach() : nil
+            let console = Logger.standardError(level: manner.consoleLevel)
+            let node = Node(logger: console)
+            for plan in plans { node.add(try makeRole(plan, node, console, manner)) }
+            try prepare(plans)
             try node.start()
-            for path in pidFiles {
-                do throws(SystemError) { try node.writePIDFile(path) } catch { report("vigie: warning: \(error)") }
+            for path in plans.compactMap(\.pidFile) + manner.pidFiles {
+                do throws(SystemError) { try node.writePIDFile(path) } catch { console.warning("\(error)") }
+            }
+            try dropPrivileges(plans, console)
+            for (pid, signal) in manner.successorOf { kill(pid, signal) }
+            if manner.notifiesSystemd {
+                do throws(SystemError) { try Systemd.notifyReady(node.loop) } catch { console.warning("systemd could not be told: \(error)") }
             }
             daemon?.ready()
             return node.run()
@@ -59,27 +98,41 @@ public enum Launch {
         }
     }
 
-    /// Started through a symbolic link named as one of the four programs: takes that program's command line.
-    /// - Returns: the exit status; nil when the name is none of theirs.
-    public static func underAnotherName(_ commandLine: [String]) -> Int32? {
-        let name = commandLine.first.map { $0.split(separator: "/").last.map(String.init) ?? $0 } ?? ""
-        let arguments = Array(commandLine.dropFirst())
-        switch name {
-        case "redis-server": return redisServer(arguments)
-        default: return nil
+    private static func makeRole(_ plan: RolePlan, _ node: Node, _ console: Logger, _ manner: Manner) throws(SystemError) -> any Role {
+        switch plan {
+        case .store(let configuration, let warnings):
+            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: warnings)
+            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
+            return role
+        case .sentinel(let configuration):
+            let role = try SentinelRole(loop: node.loop, configuration: configuration)
+            role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
+            return role
+        case .proxy(let configuration):
+            return ProxyRole(loop: node.loop, configuration: configuration, logger: console)
+        case .vrrp(let configuration):
+            return try VRRPRole(
+                loop: node.loop, configuration: configuration, facility: manner.syslogFacility, console: manner.logsToConsole ? console : nil)
         }
     }
 
-    private static func redisServer(_ arguments: [String]) -> Int32 {
-        switch arguments.first {
-        case "-v", "--version":
-            print("Redis server v=\(StoreVersion.redis) vigie=\(StoreVersion.vigie)")
-            return 0
-        case "-h", "--help":
-            print("Usage: redis-server [/path/to/redis.conf] [options] [-]\n       redis-server - (read config from stdin)\n       redis-server -v or --version\n       redis-server -h or --help")
-            return 0
-        default:
-            return store(arguments)
+    private static func prepare(_ plans: [RolePlan]) throws(SystemError) {
+        for case .proxy(let configuration) in plans {
+            if let count = configuration.global.descriptorsMax { try Privileges.allowDescriptors(count) }
+        }
+    }
+
+    /// A process that only proxies keeps nothing that it does not need. With other roles beside it, which write files and set
+    /// addresses, it has to keep what it has, and says so.
+    private static func dropPrivileges(_ plans: [RolePlan], _ console: Logger) throws(SystemError) {
+        for case .proxy(let configuration) in plans {
+            let global = configuration.global
+            guard global.chroot != nil || global.user != nil || global.group != nil else { continue }
+            if plans.count == 1 {
+                try Privileges.drop(global)
+            } else {
+                console.warning("\(configuration.path): chroot, user and group have no effect in a process that has other roles; for them start `vigie proxy` by itself")
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ public final class Node {
     private var roles: [any Role] = []
     private var started: [any Role] = []
     private var exitStatus: Int32 = 0
-    private var isStopping = false
+    private var stopping: StopManner?
     /// Files to remove at the end.
     private var pidFiles: [String] = []
 
@@ -29,11 +29,10 @@ public final class Node {
     /// Starts every role in the order in which they were added.
     /// - Throws: what a role could not have; those started before it are stopped by the process's end.
     public func start() throws(SystemError) {
-        for signal in [SIGTERM, SIGINT] {
-            loop.onSignal(signal) { [unowned self] in stop(because: signal == SIGTERM ? "SIGTERM" : "SIGINT") }
-        }
+        loop.onSignal(SIGTERM) { [unowned self] in stop(.prompt, because: "SIGTERM") }
+        loop.onSignal(SIGINT) { [unowned self] in stop(.prompt, because: "SIGINT") }
         // HAProxy's way of asking for a soft stop.
-        loop.onSignal(SIGUSR1) { [unowned self] in stop(because: "SIGUSR1") }
+        loop.onSignal(SIGUSR1) { [unowned self] in stop(.graceful, because: "SIGUSR1") }
         loop.onSignal(SIGHUP) { [unowned self] in for role in started { role.hangUp() } }
         for role in roles {
             try role.start()
@@ -62,23 +61,30 @@ public final class Node {
     }
 
     /// Stops the roles one after the other, the last started first: the address goes before the proxy, the proxy before the store.
-    public func stop(because reason: String) {
-        if isStopping {
+    /// A second demand ends the process at once, save that a prompt one after a graceful one is heeded first.
+    public func stop(_ manner: StopManner = .prompt, because reason: String) {
+        if let earlier = stopping {
+            if earlier == .graceful, manner == .prompt {
+                stopping = .prompt
+                stopNext()
+                return
+            }
             logger.warning("\(reason) again: ending at once")
             loop.stop()
             exitStatus = 1
             return
         }
-        isStopping = true
+        stopping = manner
         stopNext()
     }
 
     private func stopNext() {
-        guard let role = started.last else { return loop.stop() }
-        role.stop { [self] isDone in
+        guard let manner = stopping, let role = started.last else { return loop.stop() }
+        role.stop(manner) { [self] isDone in
+            guard started.contains(where: { $0 === role }) else { return }
             guard isDone else {
                 // A role that would lose data keeps the process alive; the next signal asks again.
-                isStopping = false
+                stopping = nil
                 logger.warning("\(role.name) could not be ended; see its log")
                 return
             }

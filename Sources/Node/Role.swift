@@ -1,5 +1,13 @@
 import Reactor
 
+/// How much is let run out before the end.
+public enum StopManner: Sendable {
+    /// SIGTERM, SIGINT: what is under way is ended, nothing that was promised is lost.
+    case prompt
+    /// SIGUSR1: sessions go on until their own end.
+    case graceful
+}
+
 /// One of the four programs' work, as the node starts and stops it.
 public protocol Role: AnyObject {
     /// How messages name it: `store`, `sentinel`, `proxy`, `vrrp`.
@@ -8,7 +16,7 @@ public protocol Role: AnyObject {
     /// - Throws: `SystemError` naming what could not be had.
     func start() throws(SystemError)
     /// Ends in order, then says so: false when the role must not be ended yet and serves on.
-    func stop(completion: @escaping (Bool) -> Void)
+    func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void)
     /// SIGHUP.
     func hangUp()
     /// Everything has started: tells whoever supervises the process.

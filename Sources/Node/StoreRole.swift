@@ -1,4 +1,3 @@
-import CLinux
 import Configuration
 import Glibc
 import Logging
@@ -44,12 +43,11 @@ public final class StoreRole: Role {
     public func start() throws(SystemError) {
         logger.warning("vigie \(StoreVersion.vigie) is starting, as Redis \(StoreVersion.redis), pid=\(getpid())")
         if configuration.file == nil {
-            logger.warning("Warning: no config file specified, using the default config. In order to specify a config file use vigie store /path/to/redis.conf")
+            logger.warning("no config file specified, using the default config. In order to specify a config file use vigie store /path/to/redis.conf")
         } else {
             logger.notice("Configuration loaded")
         }
         for warning in warnings { logger.warning("\(warning)") }
-        try node.load()
         do throws(SystemError) {
             try node.start()
         } catch {
@@ -58,42 +56,16 @@ public final class StoreRole: Role {
         }
     }
 
-    public func stop(completion: @escaping (Bool) -> Void) { node.stop(completion: completion) }
+    public func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) { node.stop(completion: completion) }
 
     public func hangUp() { logger.notice("SIGHUP: nothing to do; log files are opened for each line, CONFIG SET changes the configuration") }
 
     public func ready() {
-        switch configuration.supervision {
-        case "systemd", "auto": notifySystemd()
-        default: break
-        }
-    }
-
-    /// Tells systemd that the service is up (sd_notify(3)'s datagram).
-    private func notifySystemd() {
-        guard let path = getenv("NOTIFY_SOCKET").map({ String(cString: $0) }) else {
-            if configuration.supervision == "systemd" { logger.warning("systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found!") }
-            return
-        }
+        guard configuration.supervision == "systemd" || (configuration.supervision == "auto" && Systemd.isPresent) else { return }
         do throws(SystemError) {
-            let socket = try loop.openDatagram(domain: AF_UNIX, type: Int32(SOCK_DGRAM.rawValue), protocol: 0) { _, _ in }
-            defer { socket.close() }
-            var address = try RawAddress(SocketAddress.unix(path))
-            if path.hasPrefix("@") { address.makeAbstract(length: path.utf8.count) }
-            let text = Array("STATUS=Ready to accept connections\nREADY=1\n".utf8)
-            let problem = text.withUnsafeBytes { socket.send($0, to: address) }
-            if problem != 0 { throw SystemError("send to NOTIFY_SOCKET '\(path)'", code: problem) }
+            try Systemd.notifyReady(loop)
         } catch {
             logger.warning("systemd could not be told that the store is ready: \(error)")
         }
-    }
-}
-
-extension RawAddress {
-    /// Turns the Unix path `@name` into a name of the abstract namespace (unix(7)): a zero byte for the `@`, no end mark.
-    mutating func makeAbstract(length count: Int) {
-        let start = MemoryLayout<sockaddr_un>.offset(of: \.sun_path)!
-        withUnsafeMutableBytes(of: &storage) { $0[start] = 0 }
-        length = socklen_t(start + count)
     }
 }

@@ -68,7 +68,8 @@ final class SimulatedTransport: Transport {
     unowned let world: SimulatedWorld
     let host: SimulatedHost
     private(set) weak var process: SimulatedLoop?
-    weak var source: EventSource?
+    /// Held until the end, as `EpollLoop` holds what it has registered: a role need not keep a connection alive.
+    var source: EventSource?
     private(set) var local: SocketAddress
     let peer: SocketAddress
 
@@ -243,6 +244,7 @@ final class SimulatedTransport: Transport {
         let wasEstablished = state == .established
         guard state != .closed else { return }
         state = .closed
+        source = nil
         process?.streams[number] = nil
         guard wasEstablished else { return }
         if reset || received.count > receivedStart {

@@ -120,7 +120,7 @@ extension SentinelMachine {
 
     /// A split vote is tried again after a short random wait that doubles: Redis waits twice the failover's time limit.
     private func retrySoon(_ group: MasterGroup) {
-        let delay = Int.random(in: 20..<150, using: &random) << min(group.splitElections, 6)
+        let delay = Int.random(in: 20..<150, using: &random) << min(group.splitElections, 12)
         group.splitElections += 1
         group.nextFailover = now + min(.milliseconds(delay), group.failoverTimeout * 2)
         group.delayLoggedFor = group.nextFailover

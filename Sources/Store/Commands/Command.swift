@@ -91,6 +91,8 @@ struct Command: Sendable {
     let arity: Int
     let flags: CommandFlags
     let keys: KeyPositions
+    /// The argument that names a member or field of the first key's collection, which is worth loading ahead; 0 for none.
+    let member: Int
     let categories: CommandCategories
     let since: StaticString
     let complexity: StaticString
@@ -100,7 +102,7 @@ struct Command: Sendable {
     let run: @Sendable (borrowing Call) -> Void
 
     init(
-        _ name: StaticString, arity: Int, flags: CommandFlags = [], keys: KeyPositions = .none,
+        _ name: StaticString, arity: Int, flags: CommandFlags = [], keys: KeyPositions = .none, member: Int = 0,
         categories: CommandCategories = [], since: StaticString, complexity: StaticString = "O(1)",
         summary: StaticString = "", subcommands: [Command] = [], run: @escaping @Sendable (borrowing Call) -> Void
     ) {
@@ -108,6 +110,7 @@ struct Command: Sendable {
         self.arity = arity
         self.flags = flags
         self.keys = keys
+        self.member = member
         self.categories = categories
         self.since = since
         self.complexity = complexity

@@ -7,6 +7,9 @@ struct CommandTable {
     struct Slot {
         let command: Command
         let name: Argument
+        /// Copies of what the hot path asks of the declaration.
+        let arity: Int
+        let member: Int
         /// The parent's name and `|`, for a subcommand.
         let fullName: String
         let subcommands: [UnsafeMutablePointer<Slot>]
@@ -41,7 +44,7 @@ struct CommandTable {
         let slot = UnsafeMutablePointer<Slot>.allocate(capacity: 1)
         let fullName = parent.map { "\($0)|\(command.lowercasedName)" } ?? command.lowercasedName
         slot.initialize(to: Slot(
-            command: command, name: Argument(command.name), fullName: fullName,
+            command: command, name: Argument(command.name), arity: command.arity, member: command.member, fullName: fullName,
             subcommands: command.subcommands.map { CommandTable.slot($0, parent: fullName) },
             isQuick: command.flags.contains(.fast) || fullName == "set"))
         return slot

@@ -6,7 +6,7 @@ extension StoreServer {
 
     private static let hashWriteCommands: [Command] = [
         Command(
-            "HSET", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HSET", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value pairs.",
             summary: "Creates or modifies the value of a field in a hash."
         ) { call in
@@ -19,16 +19,16 @@ extension StoreServer {
             if call.server.setFields(call) != nil { call.reply.ok() }
         },
         Command(
-            "HSETNX", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HSETNX", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             summary: "Sets the value of a field in a hash only when the field doesn't exist."
         ) { call in call.server.setFieldIfNew(call) },
         Command(
-            "HDEL", arity: -3, flags: [.write, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HDEL", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             complexity: "O(N) where N is the number of fields to be removed.",
             summary: "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain."
         ) { call in call.server.removeFields(call) },
         Command(
-            "HINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             summary: "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist."
         ) { call in call.server.incrementField(call) },
         Command(
@@ -39,7 +39,7 @@ extension StoreServer {
 
     private static let hashReadCommands: [Command] = [
         Command(
-            "HGET", arity: 3, flags: [.readOnly, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HGET", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             summary: "Returns the value of a field in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -103,7 +103,7 @@ extension StoreServer {
             call.reply.integer(StoredHash(entry).count)
         },
         Command(
-            "HEXISTS", arity: 3, flags: [.readOnly, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            "HEXISTS", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
             summary: "Determines whether a field exists in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }

@@ -6,17 +6,17 @@ extension StoreServer {
 
     private static let setMemberCommands: [Command] = [
         Command(
-            "SADD", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.set], since: "1.0.0",
+            "SADD", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Adds one or more members to a set. Creates the key if it doesn't exist."
         ) { call in call.server.addMembers(call) },
         Command(
-            "SREM", arity: -3, flags: [.write, .fast], keys: .first, categories: [.set], since: "1.0.0",
+            "SREM", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
             complexity: "O(N) where N is the number of members to be removed.",
             summary: "Removes one or more members from a set. Deletes the set if the last member was removed."
         ) { call in call.server.removeMembers(call) },
         Command(
-            "SISMEMBER", arity: 3, flags: [.readOnly, .fast], keys: .first, categories: [.set], since: "1.0.0",
+            "SISMEMBER", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
             summary: "Determines whether a member belongs to a set."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }

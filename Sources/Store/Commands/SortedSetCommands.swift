@@ -6,22 +6,22 @@ import RESP
 extension StoreServer {
     static let sortedSetCommands: [Command] = [
         Command(
-            "ZADD", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            "ZADD", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
             complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
             summary: "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist."
         ) { call in call.server.zAdd(call, []) },
         Command(
-            "ZINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            "ZINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
             complexity: "O(log(N)) where N is the number of elements in the sorted set.",
             summary: "Increments the score of a member in a sorted set."
         ) { call in call.server.zAdd(call, [.increment]) },
         Command(
-            "ZREM", arity: -3, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            "ZREM", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
             complexity: "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.",
             summary: "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemove(call) },
         Command(
-            "ZSCORE", arity: 3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            "ZSCORE", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
             summary: "Returns the score of a member in a sorted set."
         ) { call in
             guard let found = call.server.lookup(call.db, call[1]) else { return call.reply.null() }

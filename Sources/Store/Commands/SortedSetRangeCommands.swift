@@ -46,7 +46,7 @@ extension StoreServer {
             summary: "Returns the number of members in a sorted set within a lexicographical range."
         ) { call in call.server.zCount(call, .member) },
         Command(
-            "ZRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "2.0.0", complexity: "O(log(N))",
+            "ZRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "2.0.0", complexity: "O(log(N))",
             summary: "Returns the index of a member in a sorted set ordered by ascending scores."
         ) { call in call.server.zRank(call, isReversed: false) },
         Command(

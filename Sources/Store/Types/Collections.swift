@@ -14,6 +14,15 @@ import RESP
 ///     zset     listpack           `Listpack` of members and scores in turn
 ///              sortedTree         `SortedIndex`
 extension Entry {
+    /// The table of a large set's, hash's or sorted set's members, whatever its elements are: for touching, not for finding.
+    var memberTable: Table<EntryElement>? {
+        switch (type, encoding) {
+        case (.set, .table), (.hash, .table): Table<EntryElement>(adopting: pointer)
+        case (.sortedSet, .sortedTree): Table<EntryElement>(adopting: SortedIndex(pointer).members.pointer)
+        default: nil
+        }
+    }
+
     /// Frees the block of a list, set, hash or sorted set. O(n).
     @inline(never)
     func freeCollection() {
