@@ -33,7 +33,7 @@ let package = Package(
         .testTarget(name: "RESPTests", dependencies: ["RESP", "Reactor"], path: "Tests/RESP"),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], path: "Tests/Configuration"),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability", "Reactor", "CLinux", logging], path: "Tests/Observability"),
-        .testTarget(name: "StoreTests", dependencies: ["Store", "Reactor", "RESP", "CLinux", logging], path: "Tests/Store"),
+        .testTarget(name: "StoreTests", dependencies: ["Store", "Configuration", "Reactor", "RESP", "CLinux", logging], path: "Tests/Store"),
         .testTarget(name: "SentinelTests", dependencies: ["Sentinel", "Reactor", "RESP", "Configuration", logging], path: "Tests/Sentinel"),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Reactor", "Configuration", logging], path: "Tests/Proxy"),
         .testTarget(name: "VRRPTests", dependencies: ["VRRP", "Reactor", "Configuration", logging], path: "Tests/VRRP"),

@@ -42,6 +42,9 @@
 // lock another thread could have held.
 pid_t vigie_fork(void) __asm__("fork");
 
+// Swift takes no variadic functions; every option that we use has one argument.
+int vigie_prctl(int option, unsigned long argument) __asm__("prctl");
+
 // Shown only under _GNU_SOURCE, which Glibc's own module is built without; the two must agree on every struct.
 int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 int pipe2(int fds[2], int flags);

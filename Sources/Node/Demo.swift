@@ -180,11 +180,22 @@ final class Demo {
         let output = open("\(folder)/\(member.name).out", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         defer { close(output) }
         do throws(SystemError) {
-            member.pid = try loop.spawn([program] + member.arguments, output: output) { [unowned self] in ended(member, $0) }
+            member.pid = try loop.spawn([program] + member.arguments, environment: environment, output: output) { [unowned self] in ended(member, $0) }
             member.isRunning = true
         } catch {
             fail("\(error)")
         }
+    }
+
+    /// Ours, and who started it.
+    private var environment: [String] {
+        var result = ["\(ParentWatch.variable)=\(getpid())"]
+        var cursor = environ
+        while let entry = cursor.pointee {
+            result.append(String(cString: entry))
+            cursor += 1
+        }
+        return result
     }
 
     private func ended(_ member: Member, _ status: ChildStatus) {

@@ -65,10 +65,8 @@ final class ProxyRole: Role {
     let configuration: ProxyConfiguration
     private let node: ProxyNode
     private let logger: Logger
-    private let loop: Loop
 
     init(loop: Loop, configuration: ProxyConfiguration, logger: Logger) {
-        self.loop = loop
         self.configuration = configuration
         self.logger = logger
         node = ProxyNode(loop: loop, configuration: configuration, console: logger)

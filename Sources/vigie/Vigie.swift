@@ -16,6 +16,7 @@ struct Vigie: ParsableCommand {
         subcommands: [Run.self, StoreCommand.self, SentinelCommand.self, ProxyCommand.self, VRRPCommand.self, Check.self, DemoCommand.self])
 
     static func main() {
+        ParentWatch.begin()
         if let status = Launch.underAnotherName(CommandLine.arguments) { Glibc.exit(status) }
         main(nil)
     }
