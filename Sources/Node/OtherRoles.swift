@@ -65,28 +65,20 @@ final class ProxyRole: Role {
     let configuration: ProxyConfiguration
     private let node: ProxyNode
     private let logger: Logger
-    private let loop: Loop
 
     init(loop: Loop, configuration: ProxyConfiguration, logger: Logger) {
-        self.loop = loop
         self.configuration = configuration
         self.logger = logger
         node = ProxyNode(loop: loop, configuration: configuration, console: logger)
     }
 
     func start() throws(SystemError) {
-        for warning in configuration.warnings { logger.warning("\(warning)") }
+        for warning in configuration.warnings { logger.log(level: warning.severity == .notice ? .notice : .warning, "\(warning)") }
         try node.start()
     }
 
     func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) {
-        // The loop sends what is queued before it ends; sessions that go on for ever are not waited for.
-        switch manner {
-        case .graceful: node.stop { completion(true) }
-        case .prompt:
-            node.stop {}
-            loop.schedule(after: .milliseconds(1), label: "proxy stop") { completion(true) }
-        }
+        node.stop(gracefully: manner == .graceful) { completion(true) }
     }
 }
 
