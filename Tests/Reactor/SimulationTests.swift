@@ -44,6 +44,7 @@ struct SimulationTests {
         #expect(pair.serverProbe.accepted[0].peer == pair.connection.local)
         #expect(pair.client.now == world.now)
         let wall = pair.client.wallMilliseconds
+        #expect(wall >= world.wallStart && wall < world.wallStart + 1000)
         world.run(for: .seconds(3600))
         var later: Int64 = 0
         pair.client.schedule(after: .seconds(1)) { later = pair.client.wallMilliseconds }

@@ -45,16 +45,16 @@ import Testing
         }
     }
 
-    @Test("a hash becomes a table by its 129th field, or by a field or value of 65 bytes")
+    @Test("a hash becomes a table by its 513th field, or by a field or value of 65 bytes")
     func conversion() {
         let limits = HashLimits(StoreConfiguration())
         var many = StoredHash.empty()
-        for i in 0..<128 { withArgument("f\(i)") { _ = many.set($0, Argument("v"), limits, hash) } }
+        for i in 0..<512 { withArgument("f\(i)") { _ = many.set($0, Argument("v"), limits, hash) } }
         #expect(many.encoding == .listpack)
         _ = many.set(Argument("f0"), Argument("other"), limits, hash)
         #expect(many.encoding == .listpack)
         _ = many.set(Argument("new"), Argument("v"), limits, hash)
-        #expect(many.encoding == .table && many.count == 129)
+        #expect(many.encoding == .table && many.count == 513)
         #expect(many.find(Argument("f0"))?.copy == Array("other".utf8))
         many.table.freeAll()
         for (field, value) in [(64, 64), (65, 1), (1, 65)] {

@@ -120,12 +120,14 @@ public final class SimulatedLoop: Loop {
 
     // MARK: the interface
 
-    public override func updateClock() { clock.pointee.monotonic = world.now }
+    public override func updateClock() {
+        clock.pointee.monotonic = world.now
+        clock.pointee.wallMicroseconds = world.wallMicroseconds + host.clockOffset.wholeNanoseconds / 1000
+        clock.pointee.wallMilliseconds = clock.pointee.wallMicroseconds / 1000
+    }
 
     public override func poll(until deadline: Instant) {
         updateClock()
-        clock.pointee.wallMicroseconds = world.wallMicroseconds + host.clockOffset.wholeNanoseconds / 1000
-        clock.pointee.wallMilliseconds = clock.pointee.wallMicroseconds / 1000
         wokeAt = now
         let batch = inbox
         inbox.removeAll()

@@ -102,8 +102,12 @@ extension SentinelMachine {
         if instance.role != .sentinel {
             let due = instance.infoRefreshed.map { $0 + infoPeriod(of: instance) } ?? now
             if let asked = instance.infoAsked {
-                wake(group, at: asked + Period.infoInTrouble)
-                if now - asked >= Period.infoInTrouble, due <= now, link.expected.count < 10 { askInfo(instance) }
+                // Not answered yet: asked once more after a second, unless the process answers nothing at all.
+                if now - asked < Period.infoInTrouble {
+                    wake(group, at: asked + Period.infoInTrouble)
+                } else if due <= now, link.expected.count < 10 {
+                    askInfo(instance)
+                }
             } else if due <= now {
                 askInfo(instance)
             } else {

@@ -183,7 +183,10 @@ public final class SentinelMachine {
         askOthers(group, forced: false)
     }
 
-    func wake(_ group: MasterGroup, at moment: Instant) { group.nextWake = min(group.nextWake, moment) }
+    /// Asks for a turn at that moment; one that is past, and for which something else is waited for, does not spin.
+    func wake(_ group: MasterGroup, at moment: Instant) {
+        group.nextWake = min(group.nextWake, max(moment, now + .milliseconds(1)))
+    }
 
     private func passUsers(of link: Link) {
         for group in groups where group.instances.contains(where: { $0.link === link }) { pass(group) }

@@ -242,7 +242,7 @@ final class SentinelClient: ConnectionHandler {
         case ("setname", 2): return rename(arguments[1]) ?? .ok
         case ("setinfo", 3): return .ok
         case ("info", 1): return .text(description + "\n")
-        case ("list", 1): return .text(node.clients.values.sorted { $0.id < $1.id }.map { $0.description + "\n" }.joined())
+        case ("list", 1): return .text(node.clientsByAge.map { $0.description + "\n" }.joined())
         case ("kill", 3...): return kill(Array(arguments.dropFirst()))
         case ("no-evict", 2), ("no-touch", 2): return .ok
         case ("id", _), ("getname", _), ("setname", _), ("setinfo", _), ("info", _), ("list", _), ("kill", _):
@@ -255,7 +255,7 @@ final class SentinelClient: ConnectionHandler {
     private func kill(_ arguments: [String]) -> Reply {
         guard arguments.count % 2 == 0 else { return .error("ERR syntax error") }
         var skipsSelf = true
-        var victims = Array(node.clients.values)
+        var victims = node.clientsByAge
         for i in stride(from: 0, to: arguments.count, by: 2) {
             let value = arguments[i + 1]
             switch arguments[i].lowercased() {

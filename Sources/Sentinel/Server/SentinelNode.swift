@@ -100,7 +100,7 @@ public final class SentinelNode {
         timer = nil
         for client in clients.values { client.abandon() }
         clients.removeAll()
-        for link in links.values.flatMap(\.values) { link.abandon() }
+        for link in links.values.flatMap({ $0.values }) { link.abandon() }
         links.removeAll()
         scripts.stop()
         steps.removeAll()
@@ -175,7 +175,7 @@ public final class SentinelNode {
         case .send(let id, let channel, let words):
             links[id]?[channel]?.connection?.output.appendRequest(words)
         case .publish(let event, let message):
-            for client in clients.values where client.isSubscriber { client.deliver(event, message) }
+            for client in clientsByAge where client.isSubscriber { client.deliver(event, message) }
         case .log(let level, let text):
             switch level {
             case .debug: logger.debug("\(text)")
@@ -246,6 +246,8 @@ public final class SentinelNode {
         steps.append(.close(client))
         settle()
     }
+
+    var clientsByAge: [SentinelClient] { clients.values.sorted { $0.id < $1.id } }
 
     func clientClosed(_ client: SentinelClient) { clients[client.id] = nil }
 

@@ -301,8 +301,7 @@ extension StoreServer {
 
     /// A count of 0 or more; nil after an error reply.
     private func positiveCount(_ call: borrowing Call, _ index: Int) -> Int? {
-        guard let value = call.integer(index) else { return nil }
-        if value < 0 {
+        guard let value = call[index].integer, value >= 0 else {
             call.reply.error("ERR value is out of range, must be positive")
             return nil
         }

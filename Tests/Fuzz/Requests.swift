@@ -1,0 +1,66 @@
+import Glibc
+@testable import RESP
+@testable import Reactor
+
+// Any bytes, cut into any pieces, make requests, "more bytes must come" or a failure; and however they are cut, the same.
+
+private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
+    let shared = UnsafeMutableRawPointer.allocate(byteCount: 65_536, alignment: 64)
+    let area = ArgumentArea()
+    let input = InputBuffer()
+    defer {
+        input.deallocate()
+        area.deallocate()
+        shared.deallocate()
+    }
+    var parser = RequestParser(area: area)
+    var requests: [[UInt8]] = []
+    var offset = 0
+    while offset < bytes.count {
+        let direct = input.directRemaining
+        let (target, room) = direct > 0 ? (input.state.pointee.direct!, direct) : input.target(sharedArea: shared, size: 65_536)
+        let size = min(piece, room, bytes.count - offset)
+        memcpy(target, bytes.baseAddress! + offset, size)
+        offset += size
+        if direct > 0 {
+            input.state.pointee.direct = target + size
+            input.state.pointee.directRemaining -= size
+            if size < direct { continue }
+        } else {
+            input.received(size)
+        }
+        input.forgetExpectation()
+        loop: while true {
+            switch parser.next(input, bulkMax: 1 << 20, argumentsMax: 1 << 16, isAuthenticated: true) {
+            case .request:
+                var request: [UInt8] = []
+                for index in 0..<parser.count {
+                    request.append(contentsOf: UnsafeBufferPointer(start: parser.arguments[index].base, count: parser.arguments[index].count))
+                    request.append(0)
+                }
+                requests.append(request)
+                parser.finish(input)
+            case .incomplete:
+                break loop
+            case .failure(let text):
+                requests.append(Array(text.utf8))
+                return requests
+            }
+        }
+        input.settle(sharedArea: shared, size: 65_536)
+    }
+    return requests
+}
+
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    guard count > 1 else { return 0 }
+    let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
+    let whole = feed(bytes, piece: .max)
+    let cut = feed(bytes, piece: Int(start[0]) + 1)
+    if whole != cut {
+        let texts = [whole, cut].map { $0.map { String(decoding: $0, as: UTF8.self) } }
+        fatalError("the same bytes gave \(texts[0]) whole and \(texts[1]) cut")
+    }
+    return 0
+}
