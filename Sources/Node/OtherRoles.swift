@@ -73,7 +73,7 @@ final class ProxyRole: Role {
     }
 
     func start() throws(SystemError) {
-        for warning in configuration.warnings { logger.warning("\(warning)") }
+        for warning in configuration.warnings { logger.log(level: warning.severity == .notice ? .notice : .warning, "\(warning)") }
         try node.start()
     }
 
