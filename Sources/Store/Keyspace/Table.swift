@@ -434,7 +434,7 @@ extension Table {
                     // The newcomers take the choice over with the chance that they have among all seen.
                     seen &+= found
                     chooser = chooser &* 0x9E37_79B1 &+ 0x85EB_CA6B
-                    let pick = UInt32(truncatingIfNeeded: UInt64(chooser) &* UInt64(seen) >> 32)
+                    let pick = UInt32(truncatingIfNeeded: (UInt64(chooser) &* UInt64(seen)) >> 32)
                     if pick < found {
                         for _ in 0..<pick { present &= present &- 1 }
                         chosen = Position(bucket: bucket, index: present.trailingZeroBitCount, isInNext: isInNext)
