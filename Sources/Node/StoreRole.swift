@@ -48,6 +48,7 @@ public final class StoreRole: Role {
             logger.notice("Configuration loaded")
         }
         for warning in warnings { logger.warning("\(warning)") }
+        try node.load()
         do throws(SystemError) {
             try node.start()
         } catch {
