@@ -45,6 +45,7 @@ final class Demo {
     private var isUp = false
     private var isStopping = false
     private var exitStatus: Int32 = 0
+    private var answersInARow = 0
 
     /// Chooses ports and writes the files.
     /// - Throws: `SystemError` naming what could not be had; the client's port, if it is taken.
@@ -248,7 +249,13 @@ final class Demo {
     private func waitUntilUp() {
         guard !isStopping else { return }
         ask(port, "INFO replication\r\n") { [unowned self] answer in
-            guard answer.contains("role:master"), answer.contains("connected_slaves:2") else { return again() }
+            guard answer.contains("role:master"), answer.contains("connected_slaves:2") else {
+                answersInARow = 0
+                return again()
+            }
+            // Servers count as up until their check has failed: when six turns in a row lead to the master, no replica is left.
+            answersInARow += 1
+            guard answersInARow >= 6 else { return waitUntilUp() }
             ask(sentinels[0].port, "SENTINEL MASTER mymaster\r\n") { [unowned self] answer in
                 guard Demo.value(of: "num-other-sentinels", in: answer) == "2", Demo.value(of: "num-slaves", in: answer) == "2" else { return again() }
                 isUp = true

@@ -65,7 +65,7 @@ extension StoreConfiguration {
         switch found.name {
         case "rename-command":
             guard words.count == 2 else { throw DirectiveError("wrong number of arguments: expected the command and its new name") }
-            renamedCommands.append((words[0].lowercased(), words[1]))
+            try rename(words[0].lowercased(), to: words[1])
         case "list-max-ziplist-entries", "list-max-ziplist-value":
             // Redis reads these names of long ago and does nothing with them.
             guard words.count == 1 else { throw DirectiveError("wrong number of arguments") }
@@ -78,6 +78,14 @@ extension StoreConfiguration {
         default:
             throw DirectiveError(StoreConfiguration.unknown(found.name))
         }
+    }
+
+    private func rename(_ name: String, to called: String) throws(DirectiveError) {
+        let names = Set(StoreServer.allCommands.map(\.lowercasedName))
+        guard names.contains(name) else { throw DirectiveError("No such command in rename-command") }
+        let taken = names.subtracting(renamedCommands.keys).union(renamedCommands.values.map { $0.lowercased() })
+        guard called.isEmpty || !taken.contains(called.lowercased()) else { throw DirectiveError("Target command name already exists") }
+        renamedCommands[name] = called
     }
 
     private static func unknown(_ name: String) -> String {

@@ -84,7 +84,7 @@ public final class StoreConfiguration {
     /// What is accepted and has no effect, as CONFIG GET shows it; what is missing has its default.
     var ineffective: [String: String] = [:]
     /// `rename-command`: the old name in lower case, and the new one; empty for a command that is taken away.
-    var renamedCommands: [(from: String, to: String)] = []
+    var renamedCommands: [String: String] = [:]
     /// The file that was read, absolute; what CONFIG REWRITE writes.
     public internal(set) var file: String?
 

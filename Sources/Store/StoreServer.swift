@@ -89,7 +89,7 @@ final class StoreServer: ListenerHandler {
         self.loop = loop
         self.logger = logger
         self.configuration = configuration
-        commands = CommandTable(StoreServer.allCommands)
+        commands = CommandTable(StoreServer.allCommands, renamed: configuration.renamedCommands)
         hash = KeyHash.random()
         databases = .allocate(capacity: configuration.databases)
         for id in 0..<configuration.databases {
@@ -195,6 +195,7 @@ final class StoreServer: ListenerHandler {
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
+        enforceSoftOutputLimits()
         rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
         log?.role = replication.isReplica ? .replica : .master
     }

@@ -151,6 +151,31 @@ def test_haproxys_own_way_to_check(tmp_path):
     assert status == 0 and "Configuration file is valid" in said
 
 
+def test_renamed_and_removed_commands(vigie_store, tmp_path):
+    file = tmp_path / "redis.conf"
+    file.write_text('rename-command FLUSHALL ""\nrename-command CONFIG Secret-Config\n')
+    store = vigie_store(file)
+    with store.raw() as client:
+        assert client.call("FLUSHALL").startswith(b"-ERR unknown command 'FLUSHALL'")
+        assert client.call("CONFIG", "GET", "port").startswith(b"-ERR unknown command")
+        assert client.value("secret-config", "GET", "port") == [b"port", str(store.port).encode()]
+    for line in ("rename-command nosuch x", "rename-command GET SET"):
+        file.write_text(line)
+        status, said = run("store", file)
+        assert status == 1 and f"{file}:1: '{line}'" in said
+
+
+def test_a_reader_over_the_soft_limit_is_closed(vigie_store):
+    store = vigie_store()
+    store.call("CONFIG", "SET", "client-output-buffer-limit", "normal 0 100kb 1")
+    store.call("SET", "large", "x" * 1_000_000)
+    with RawClient(store.port) as slow:
+        for _ in range(20):
+            slow.send("GET", "large")
+        wait_until(lambda: "overcoming of output buffer limits" in store.log_text() or None, 10, "the end of the slow reader")
+    assert store.call("PING") == b"PONG"
+
+
 def test_systemd_is_told(tmp_path, processes):
     import socket
     port, path = free_port(), str(tmp_path / "notify")

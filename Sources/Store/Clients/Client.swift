@@ -43,6 +43,8 @@ final class Client: ConnectionHandler {
     var lastInteraction: Int64
     var lastCommand: UnsafeMutablePointer<CommandTable.Slot>?
     var isNoEvict = false
+    /// Since when more output waits than the soft limit allows, in milliseconds since 1970; 0 for not at all.
+    var overSoftLimitSince: Int64 = 0
     var isNoTouch = false
 
     /// Commands between MULTI and EXEC, and what was watched before.

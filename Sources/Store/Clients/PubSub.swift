@@ -100,6 +100,7 @@ extension StoreServer {
             call.reply.integer(kind == .shard ? subscriptions.shardChannels.count : subscriptions.count)
         }
         client.gate.insert(.subscribed)
+        applyOutputLimit(client)
     }
 
     private func unsubscribe(_ call: borrowing Call, _ kind: Kind) {

@@ -40,7 +40,7 @@ extension StoreServer {
                     }
                 },
                 Command(
-                    "GETKEYS", arity: -3, flags: flags, categories: [.connection], since: "2.8.13",
+                    "GETKEYS", arity: -4, flags: flags, categories: [.connection], since: "2.8.13",
                     complexity: "O(N) where N is the number of arguments to the command",
                     summary: "Extracts the key names from an arbitrary command."
                 ) { call in
@@ -49,7 +49,7 @@ extension StoreServer {
                     for key in keys { call.reply.bulk(call[key]) }
                 },
                 Command(
-                    "GETKEYSANDFLAGS", arity: -3, flags: flags, categories: [.connection], since: "7.0.0",
+                    "GETKEYSANDFLAGS", arity: -4, flags: flags, categories: [.connection], since: "7.0.0",
                     complexity: "O(N) where N is the number of arguments to the command",
                     summary: "Extracts the key names and access flags for an arbitrary command."
                 ) { call in

@@ -15,6 +15,8 @@ struct CommandTable {
         let subcommands: [UnsafeMutablePointer<Slot>]
         /// Never takes long, whatever the arguments: timed by samples.
         let isQuick: Bool
+        /// What clients call it: the name, unless `rename-command` says otherwise.
+        var called: Argument
         var calls: UInt64 = 0
         var nanoseconds: UInt64 = 0
         var rejected: UInt64 = 0
@@ -26,7 +28,8 @@ struct CommandTable {
     /// All top-level commands in the order of their declaration.
     let all: [UnsafeMutablePointer<Slot>]
 
-    init(_ commands: [Command]) {
+    /// - Parameter renamed: `rename-command`: names in lower case and what they are called instead, nothing for not at all.
+    init(_ commands: [Command], renamed: [String: String] = [:]) {
         var size = 64
         while size < commands.count * 4 { size *= 2 }
         mask = size - 1
@@ -34,7 +37,11 @@ struct CommandTable {
         table.initialize(repeating: nil, count: size)
         all = commands.map { CommandTable.slot($0, parent: nil) }
         for slot in all {
-            var index = CommandTable.hash(slot.pointee.name) & mask
+            if let called = renamed[slot.pointee.fullName] {
+                if called.isEmpty { continue }
+                slot.pointee.called = CommandTable.permanent(called)
+            }
+            var index = CommandTable.hash(slot.pointee.called) & mask
             while table[index] != nil { index = (index + 1) & mask }
             table[index] = slot
         }
@@ -46,8 +53,15 @@ struct CommandTable {
         slot.initialize(to: Slot(
             command: command, name: Argument(command.name), arity: command.arity, member: command.member, fullName: fullName,
             subcommands: command.subcommands.map { CommandTable.slot($0, parent: fullName) },
-            isQuick: command.flags.contains(.fast) || fullName == "set"))
+            isQuick: command.flags.contains(.fast) || fullName == "set", called: Argument(command.name)))
         return slot
+    }
+
+    /// A copy that lives as long as the process, as the table does.
+    private static func permanent(_ text: String) -> Argument {
+        let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
+        _ = bytes.initialize(from: text.utf8)
+        return Argument(UnsafeRawBufferPointer(bytes))
     }
 
     /// The command of that name, in any case. O(1).
@@ -56,7 +70,7 @@ struct CommandTable {
         if name.count == 0 { return nil }
         var index = CommandTable.hash(name) & mask
         while let slot = table[index] {
-            if CommandTable.same(slot.pointee.name, name) { return slot }
+            if CommandTable.same(slot.pointee.called, name) { return slot }
             index = (index &+ 1) & mask
         }
         return nil
