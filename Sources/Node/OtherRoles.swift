@@ -64,10 +64,12 @@ final class ProxyRole: Role {
     let name = "proxy"
     let configuration: ProxyConfiguration
     private let node: ProxyNode
+    private let predecessors: Predecessors
     private let logger: Logger
     private let loop: Loop
 
-    init(loop: Loop, configuration: ProxyConfiguration, logger: Logger) {
+    init(loop: Loop, configuration: ProxyConfiguration, logger: Logger, predecessors: Predecessors = Predecessors()) {
+        self.predecessors = predecessors
         self.loop = loop
         self.configuration = configuration
         self.logger = logger
@@ -76,7 +78,7 @@ final class ProxyRole: Role {
 
     func start() throws(SystemError) {
         for warning in configuration.warnings { logger.warning("\(warning)") }
-        try node.start()
+        try predecessors.handOver { () throws(SystemError) in try node.start() }
     }
 
     func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) {
