@@ -54,7 +54,22 @@ public struct HAProxyConfiguration: Sendable {
             self.severity = severity
             self.file = file
             self.line = line
-            self.message = message
+            self.message = Problem.printable(message)
+        }
+
+        /// What a broken file holds must not steer the terminal that its error is shown on.
+        private static func printable(_ text: String) -> String {
+            guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return text }
+            var result = ""
+            for scalar in text.unicodeScalars {
+                if scalar.properties.generalCategory == .control {
+                    let digits = String(scalar.value, radix: 16)
+                    result += "\\x" + (digits.count < 2 ? "0" : "") + digits
+                } else {
+                    result.unicodeScalars.append(scalar)
+                }
+            }
+            return result
         }
 
         /// `file:line: message`, as `vigie check` prints it.

@@ -20,8 +20,8 @@ public enum Launch {
         var syslogFacility: SyslogFacility? = .daemon
         /// The daemon's messages go to the terminal until it serves.
         var logsToConsole = true
-        /// Signals to processes that this one takes the place of.
-        var successorOf: [(pid: pid_t, signal: Int32)] = []
+        /// The processes that this one takes the place of.
+        var predecessors = Predecessors()
         /// Tells systemd that everything is up.
         var notifiesSystemd = false
     }
@@ -86,7 +86,6 @@ public enum Launch {
                 do throws(SystemError) { try node.writePIDFile(path) } catch { console.warning("\(error)") }
             }
             try dropPrivileges(plans, console)
-            for (pid, signal) in manner.successorOf { kill(pid, signal) }
             if manner.notifiesSystemd {
                 do throws(SystemError) { try Systemd.notifyReady(node.loop) } catch { console.warning("systemd could not be told: \(error)") }
             }
@@ -109,10 +108,11 @@ public enum Launch {
             role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
             return role
         case .proxy(let configuration):
-            return ProxyRole(loop: node.loop, configuration: configuration, logger: console)
+            return ProxyRole(loop: node.loop, configuration: configuration, logger: console, predecessors: manner.predecessors)
         case .vrrp(let configuration):
-            return try VRRPRole(
-                loop: node.loop, configuration: configuration, facility: manner.syslogFacility, console: manner.logsToConsole ? console : nil)
+            // What Keepalived says at its console is all said at syslog's level "info".
+            let console: Logger? = manner.logsToConsole ? .standardError(level: min(manner.consoleLevel, .info)) : nil
+            return try VRRPRole(loop: node.loop, configuration: configuration, facility: manner.syslogFacility, console: console)
         }
     }
 

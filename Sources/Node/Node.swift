@@ -31,8 +31,12 @@ public final class Node {
     public func start() throws(SystemError) {
         loop.onSignal(SIGTERM) { [unowned self] in stop(.prompt, because: "SIGTERM") }
         loop.onSignal(SIGINT) { [unowned self] in stop(.prompt, because: "SIGINT") }
-        // HAProxy's way of asking for a soft stop.
-        loop.onSignal(SIGUSR1) { [unowned self] in stop(.graceful, because: "SIGUSR1") }
+        // HAProxy's way of asking for a soft stop. Keepalived's users send it to have its state written.
+        loop.onSignal(SIGUSR1) { [unowned self] in
+            if roles.contains(where: { $0.name == "proxy" }) { stop(.graceful, because: "SIGUSR1") } else { logger.notice("SIGUSR1: nothing to do") }
+        }
+        // Left alone it would end the process.
+        loop.onSignal(SIGUSR2) { [logger] in logger.notice("SIGUSR2: nothing to do; files are read at start only") }
         loop.onSignal(SIGHUP) { [unowned self] in for role in started { role.hangUp() } }
         for role in roles {
             try role.start()
@@ -45,8 +49,18 @@ public final class Node {
     public func run() -> Int32 {
         for role in started { role.ready() }
         loop.run()
-        for path in pidFiles { unlink(path) }
+        for path in pidFiles where Node.isOurs(path) { unlink(path) }
         return exitStatus
+    }
+
+    /// Whether a pid file still has our number: a successor may have written its own into it.
+    private static func isOurs(_ path: String) -> Bool {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        var text = [UInt8](repeating: 0, count: 32)
+        let count = read(descriptor, &text, text.count)
+        return count > 0 && text[..<count].elementsEqual("\(getpid())\n".utf8)
     }
 
     /// Writes the process id to a file that goes with the process.

@@ -94,8 +94,8 @@ enum HAProxyArguments {
             case "-p": manner.pidFiles.append(try words.value(of: word, "haproxy"))
             case "-q": manner.consoleLevel = .error
             case "-V": manner.consoleLevel = .info
-            case "-sf": manner.successorOf += words.numbers().map { ($0, SIGUSR1) }
-            case "-st": manner.successorOf += words.numbers().map { ($0, SIGTERM) }
+            case "-sf": manner.predecessors.signals += words.numbers().map { ($0, SIGUSR1) }
+            case "-st": manner.predecessors.signals += words.numbers().map { ($0, SIGTERM) }
             case "-S", "-L", "-n", "-N", "-m", "-x", "-C":
                 let value = try words.value(of: word, "haproxy")
                 Launch.report("haproxy: warning: option \(word) \(value) has no effect here")
@@ -118,56 +118,37 @@ enum HAProxyArguments {
     }
 }
 
-/// `keepalived [-f FILE] [-n] [-l] [-D] [-P] [-S FACILITY] [-G] [-p PIDFILE] [-t] [-v]`
+/// Keepalived's command line, as `KeepalivedCommandLine` reads it.
 enum KeepalivedArguments {
     static func launch(_ arguments: [String]) -> Int32 {
         do throws(Refusal) {
-            return try run(arguments)
+            return try run(KeepalivedCommandLine(arguments))
         } catch {
             return Launch.refuse(error)
         }
     }
 
-    private static func run(_ arguments: [String]) throws(Refusal) -> Int32 {
-        var words = Words(arguments)
-        var file = "/etc/keepalived/keepalived.conf"
-        var manner = Launch.Manner()
-        manner.isDaemon = true
-        manner.logsToConsole = false
-        var pidFile = "/run/keepalived.pid"
-        var onlyChecks = false
-        while let word = words.next() {
-            let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
-            func value() throws(Refusal) -> String { parts.count == 2 ? parts[1] : try words.value(of: word, "keepalived") }
-            switch parts[0] {
-            case "-f", "--use-file": file = try value()
-            case "-n", "--dont-fork": manner.isDaemon = false
-            case "-l", "--log-console": manner.logsToConsole = true
-            case "-G", "--no-syslog": manner.syslogFacility = nil
-            case "-D", "--log-detail": manner.consoleLevel = .info
-            case "-P", "--vrrp": break
-            case "-S", "--log-facility":
-                let number = try value()
-                guard let index = UInt8(number), index <= 7 else {
-                    throw Refusal(["keepalived: option \(parts[0]) takes 0 to 7 for local0 to local7, found '\(number)'"])
-                }
-                manner.syslogFacility = SyslogFacility(name: "local\(index)")
-            case "-p", "--pid": pidFile = try value()
-            case "-r", "--vrrp_pid", "-c", "--checkers_pid", "-b", "--bfd_pid": _ = try value()
-            case "-t", "--config-test": onlyChecks = true
-            case "-v", "--version":
-                print("Keepalived v2.2 (\(Launch.version))")
-                return 0
-            default:
-                throw Refusal(["keepalived: unknown option '\(word)'; accepted are -f FILE -n -l -G -D -P -S N -p FILE -t -v"])
-            }
+    private static func run(_ line: KeepalivedCommandLine) throws(Refusal) -> Int32 {
+        if line.showsVersion {
+            print("Keepalived v2.2 (\(Launch.version))")
+            return 0
         }
-        let plan = try RolePlan.load(.vrrp, file)
-        if onlyChecks {
+        if line.showsHelp {
+            print("Usage: keepalived [-f FILE] [-n] [-l] [-D] [-P] [-S FACILITY] [-G] [-p PIDFILE] [-r PIDFILE] [-t] [-v]")
+            return 0
+        }
+        for warning in line.warnings { Launch.report("keepalived: warning: \(warning)") }
+        let plan = try RolePlan.load(.vrrp, line.file)
+        if line.isCheck {
             for warning in plan.warnings { Launch.report(warning) }
             return 0
         }
-        manner.pidFiles = [pidFile]
+        var manner = Launch.Manner()
+        manner.isDaemon = line.isDaemon
+        manner.logsToConsole = line.logsToConsole
+        manner.syslogFacility = line.syslogFacility
+        manner.pidFiles = line.pidFiles
+        manner.notifiesSystemd = Systemd.isPresent
         return Launch.serve([plan], manner)
     }
 }

@@ -64,17 +64,19 @@ final class ProxyRole: Role {
     let name = "proxy"
     let configuration: ProxyConfiguration
     private let node: ProxyNode
+    private let predecessors: Predecessors
     private let logger: Logger
 
-    init(loop: Loop, configuration: ProxyConfiguration, logger: Logger) {
+    init(loop: Loop, configuration: ProxyConfiguration, logger: Logger, predecessors: Predecessors = Predecessors()) {
+        self.predecessors = predecessors
         self.configuration = configuration
         self.logger = logger
         node = ProxyNode(loop: loop, configuration: configuration, console: logger)
     }
 
     func start() throws(SystemError) {
-        for warning in configuration.warnings { logger.warning("\(warning)") }
-        try node.start()
+        for warning in configuration.warnings { logger.log(level: warning.severity == .notice ? .notice : .warning, "\(warning)") }
+        try predecessors.handOver { () throws(SystemError) in try node.start() }
     }
 
     func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) {

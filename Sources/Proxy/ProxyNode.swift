@@ -100,7 +100,7 @@ public final class ProxyNode {
     }
 
     private func shutAllSessions() {
-        for session in Array(sessions.values) { session.shut(.killed) }
+        for session in Array(sessions.values) { session.abort() }
     }
 
     func stop(_ frontend: Frontend) {

@@ -166,7 +166,10 @@ public final class EpollLoop: Loop {
         let listener = SocketListener(loop: self, descriptor: descriptor, address: address, handler: handler)
         listener.sendBufferSize = options.sendBufferSize
         listener.address = localAddress(of: descriptor) ?? address
-        if case .unix = address { listener.address = address }
+        if case .unix(let path) = address {
+            listener.address = address
+            listener.file = SocketListener.identity(of: path)
+        }
         try register(listener, descriptor: descriptor, events: .readable)
         bound = true
         return listener
@@ -460,6 +463,8 @@ final class SocketListener: Listener {
     static let batch = 256
     private(set) var descriptor: Int32
     var isRetryScheduled = false
+    /// Which file a Unix listener made: a successor may have put its own in the same place.
+    fileprivate var file: FileIdentity?
     var sendBufferSize: Int32?
     /// Nil once the loop goes away. Not weak: a weak reference would make every retain of the loop slow.
     private unowned(unsafe) var loop: EpollLoop?
@@ -482,7 +487,18 @@ final class SocketListener: Listener {
         loop?.unregister(self, descriptor: descriptor)
         Glibc.close(descriptor)
         descriptor = -1
-        if case .unix(let path) = address { unlink(path) }
+        if case .unix(let path) = address, let file, SocketListener.identity(of: path) == file { unlink(path) }
+    }
+
+    struct FileIdentity: Equatable {
+        let device: dev_t
+        let inode: ino_t
+    }
+
+    static func identity(of path: String) -> FileIdentity? {
+        var information = stat()
+        guard lstat(path, &information) == 0 else { return nil }
+        return FileIdentity(device: information.st_dev, inode: information.st_ino)
     }
 }
 

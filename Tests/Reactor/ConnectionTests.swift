@@ -69,6 +69,18 @@ struct ConnectionTests {
         }
     }
 
+    @Test("a listener that closes leaves the socket that a successor has put in its place")
+    func successor() throws {
+        try withTemporaryDirectory { directory in
+            let old = try loop.listen(on: .unix("\(directory)/socket"), handler: server)
+            let new = try loop.listen(on: .unix("\(directory)/socket"), handler: server)
+            old.close()
+            #expect(access("\(directory)/socket", F_OK) == 0)
+            new.close()
+            #expect(access("\(directory)/socket", F_OK) != 0)
+        }
+    }
+
     @Test("with SO_SNDBUF at its minimum and a slow reader, many MB of replies arrive whole and in order", arguments: [false, true])
     func smallestSendBuffer(unix: Bool) throws {
         try withTemporaryDirectory { directory in

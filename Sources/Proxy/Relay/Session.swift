@@ -407,6 +407,9 @@ final class Session: ConnectionHandler {
         }
     }
 
+    /// The program ends: nothing is waited for.
+    func abort() { end(.killed, .none) }
+
     private var isFinished = false
 
     private func finishIfDone() {

@@ -65,8 +65,9 @@ extension StoreServer {
                 // Infinities of both signs: Redis says 0.
                 let sum = a + b
                 return sum.isNaN ? 0 : sum
-            case .least: return min(a, b)
-            case .greatest: return max(a, b)
+            // Which zero it is when both are: the first, as in Redis.
+            case .least: return b < a ? b : a
+            case .greatest: return b > a ? b : a
             }
         }
     }
@@ -81,11 +82,12 @@ extension StoreServer {
             return entry.type == .sortedSet ? SortedSet(entry).count : StoredSet(entry).count
         }
 
-        /// The member's score times the weight; members of sets have the score 1.
+        /// The member's score times the weight; members of sets have the score 1. It may be NaN (0 times infinity): unlike
+        /// `forEach`, and like Redis in an intersection, that is left to the aggregate.
         func score(of member: Argument) -> Double? {
             guard let entry else { return nil }
-            if entry.type == .sortedSet { return SortedSet(entry).score(of: member).map(weighted) }
-            return StoredSet(entry).contains(member) ? weighted(1) : nil
+            if entry.type == .sortedSet { return SortedSet(entry).score(of: member).map { $0 * weight } }
+            return StoredSet(entry).contains(member) ? weight : nil
         }
 
         func weighted(_ score: Double) -> Double {

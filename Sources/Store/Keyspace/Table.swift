@@ -407,8 +407,8 @@ extension Table {
 
     /// The position of an element, each with nearly the same chance.
     ///
-    /// A bucket is drawn, and the elements of it and of those behind it are counted until there are enough to choose from: how many
-    /// others happen to lie in its own bucket then matters little for an element's chance.
+    /// A bucket is drawn, and the choice is among the elements of it and of the three behind it: how many others happen to lie in its
+    /// own bucket then matters little for an element's chance.
     func randomPosition<Generator: RandomNumberGenerator>(using generator: inout Generator) -> Position? {
         guard count > 0 else { return nil }
         if state.pointee.moved >= 0 { step() }
@@ -422,7 +422,7 @@ extension Table {
         var seen: UInt32 = 0
         var chosen: Position?
         var buckets = 0
-        while seen == 0 || (buckets < 3 && seen < 12) {
+        while seen == 0 || buckets < Swift.min(4, total) {
             let isInNext = index >= main.count
             var bucket = isInNext
                 ? next.buckets.unsafelyUnwrapped + (index &- main.count) &* 64 : main.buckets.unsafelyUnwrapped + index &* 64
@@ -434,7 +434,7 @@ extension Table {
                     // The newcomers take the choice over with the chance that they have among all seen.
                     seen &+= found
                     chooser = chooser &* 0x9E37_79B1 &+ 0x85EB_CA6B
-                    let pick = UInt32(truncatingIfNeeded: UInt64(chooser) &* UInt64(seen) >> 32)
+                    let pick = UInt32(truncatingIfNeeded: (UInt64(chooser) &* UInt64(seen)) >> 32)
                     if pick < found {
                         for _ in 0..<pick { present &= present &- 1 }
                         chosen = Position(bucket: bucket, index: present.trailingZeroBitCount, isInNext: isInNext)

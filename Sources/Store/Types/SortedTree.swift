@@ -231,18 +231,17 @@ struct SortedTree {
         return low
     }
 
-    /// The first index whose score is not below. No branches to predict but the loop's own.
+    /// The first index whose score is not below: they are counted, all of them. A binary search reads fewer, but each only after
+    /// the one before it has come from memory; these are read at once, and compared two at a time.
     @inline(__always)
     fileprivate static func firstNotBelow(_ scores: UnsafeMutablePointer<Double>, _ from: Int, _ to: Int, _ score: Double) -> Int {
-        var base = from
-        var n = to &- from
-        if n <= 0 { return from }
-        while n > 1 {
-            let half = n >> 1
-            base = scores[base &+ half &- 1] < score ? base &+ half : base
-            n &-= half
+        var index = from
+        var i = from
+        while i < to {
+            index &+= scores[i] < score ? 1 : 0
+            i &+= 1
         }
-        return scores[base] < score ? base &+ 1 : base
+        return index
     }
 
     /// The child in which (score, member) is or would be.
