@@ -155,11 +155,11 @@ final class Demo {
 
     func run() -> Int32 {
         for signal in [SIGINT, SIGTERM, SIGHUP] { loop.onSignal(signal) { [unowned self] in stop() } }
-        for member in members { start(member) }
+        for member in stores { start(member) }
         loop.schedule(after: Demo.startTimeMax, label: "demo start") { [unowned self] in
             if !isUp, !isStopping { fail("the platform did not come up in 20 s") }
         }
-        waitUntilUp()
+        waitForReplicas()
         loop.run()
         for name in Demo.names(in: folder) { unlink("\(folder)/\(name)") }
         rmdir(folder)
@@ -244,6 +244,21 @@ final class Demo {
     private func say(_ text: String) { print(text); fflush(nil) }
 
     // MARK: watching
+
+    /// The Sentinels come when the replicas are there: they look for replicas every ten seconds only.
+    private func waitForReplicas() {
+        guard !isStopping else { return }
+        ask(stores[0].port, "INFO replication\r\n") { [unowned self] answer in
+            guard answer.contains("connected_slaves:2") else {
+                loop.schedule(after: .milliseconds(50), label: "demo wait") { [unowned self] in waitForReplicas() }
+                return
+            }
+            guard !isStopping else { return }
+            for member in sentinels { start(member) }
+            start(proxy)
+            waitUntilUp()
+        }
+    }
 
     /// Asks until the proxy leads to a master with two replicas and the Sentinels know each other.
     private func waitUntilUp() {

@@ -31,9 +31,12 @@ extension KernelTests {
                 // Both ends are ours: 40 descriptors make fewer than 20 pairs.
                 let clients = (0..<12).map { _ in RawClient(port: listener.address.port) }
                 guard turn(loop, seconds: 5, until: { server.accepted.count == 12 }) else { return 2 }
-                // Each makes an edge of its own; their retries must not add up.
-                let more = (0..<8).map { _ in
+                // Each makes an edge of its own; their retries must not add up. Their descriptors are set aside first, or the
+                // accepted ends would take them.
+                let reserved = (0..<8).map { _ in dup(1) }
+                let more = reserved.map { descriptor in
                     defer { turn(loop, seconds: 0.01) { false } }
+                    close(descriptor)
                     return RawClient(port: listener.address.port)
                 }
                 guard turn(loop, seconds: 5, until: { loop.statistics.acceptsFailed > 0 }) else { return 3 }
