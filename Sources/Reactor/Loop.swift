@@ -269,6 +269,7 @@ open class Loop {
         }
         if state.pointee.firstToFlush != nil { measure("send") { flushPending() } }
         if !state.pointee.deferred.isEmpty { runDeferred() }
+        blockPool.trim(at: now)
         counters.pointee.busyNanoseconds &+= clock.pointee.monotonic.nanoseconds &- wokeAt.nanoseconds
     }
 

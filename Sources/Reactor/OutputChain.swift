@@ -214,7 +214,7 @@ public struct OutputChain {
     }
 }
 
-/// The loop's free output blocks. Keeps at most `limit`; the rest go back to the allocator. Lives as long as the loop or a
+/// The loop's free output blocks. What has not been needed for a while goes back to the allocator. Lives as long as the loop or a
 /// chain that uses it.
 @frozen
 @usableFromInline
@@ -224,14 +224,22 @@ struct BlockPool {
     struct State {
         @usableFromInline var free: UnsafeMutablePointer<OutputChain.Block>?
         @usableFromInline var count = 0
-        @usableFromInline var limit: Int
         @usableFromInline var users = 1
+        /// The fewest free blocks since the last `trim`: so many were not needed.
+        @usableFromInline var lowest = 0
+        @usableFromInline var nextTrim = Instant.zero
     }
+
+    /// Free blocks that are kept however long nobody needs them.
+    private static let kept = 64
+    /// Free blocks that are kept at most: 32 MiB. Large replies to many clients are made in one iteration and sent at its end; giving
+    /// so much memory back each time costs more in page faults than the replies themselves.
+    private static let freeMax = 2048
     @usableFromInline let state: UnsafeMutablePointer<State>
 
-    init(limit: Int = 64) {
+    init() {
         state = .allocate(capacity: 1)
-        state.initialize(to: State(limit: limit))
+        state.initialize(to: State())
     }
 
     func retain() { state.pointee.users += 1 }
@@ -250,6 +258,7 @@ struct BlockPool {
         if size <= OutputChain.blockSize, let block = state.pointee.free {
             state.pointee.free = block.pointee.next
             state.pointee.count &-= 1
+            if state.pointee.count < state.pointee.lowest { state.pointee.lowest = state.pointee.count }
             block.initialize(to: .init(next: nil, capacity: block.pointee.capacity, start: 0, end: 0))
             return block
         }
@@ -260,12 +269,28 @@ struct BlockPool {
     }
 
     func give(_ block: UnsafeMutablePointer<OutputChain.Block>) {
-        guard state.pointee.count < state.pointee.limit, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
+        guard state.pointee.count < BlockPool.freeMax, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
             free(block)
             return
         }
         block.pointee.next = state.pointee.free
         state.pointee.free = block
         state.pointee.count &+= 1
+    }
+
+    /// Gives back, once a second, the blocks that nobody has needed since the last time.
+    @inline(__always)
+    func trim(at now: Instant) { if now >= state.pointee.nextTrim { trimNow(now) } }
+
+    @inline(never)
+    private func trimNow(_ now: Instant) {
+        for _ in 0..<max(0, min(state.pointee.lowest, state.pointee.count - BlockPool.kept)) {
+            let block = state.pointee.free!
+            state.pointee.free = block.pointee.next
+            state.pointee.count -= 1
+            free(block)
+        }
+        state.pointee.lowest = state.pointee.count
+        state.pointee.nextTrim = now + .seconds(1)
     }
 }
