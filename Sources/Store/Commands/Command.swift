@@ -81,6 +81,8 @@ struct KeyPositions: Sendable {
     static let everySecond = KeyPositions(first: 1, last: -1, step: 2)
     /// Counted by an argument (`numkeys`) at this index.
     static func counted(at index: Int) -> KeyPositions { KeyPositions(first: -index, last: 0, step: 1) }
+    /// A destination, then keys counted by an argument behind it.
+    static let destinationAndCounted = KeyPositions(first: -2, last: 1, step: 1)
     static func range(_ first: Int, _ last: Int, _ step: Int = 1) -> KeyPositions { KeyPositions(first: first, last: last, step: step) }
 }
 

@@ -148,7 +148,7 @@ extension KeyPositions {
         if first < 0 {
             let at = -first
             guard at < count, let number = arguments[at].integer, number > 0, number < Int64(count - at) else { return nil }
-            return Array(at + 1...at + Int(number))
+            return (last == 1 ? [1] : []) + Array(at + 1...at + Int(number))
         }
         let end = last < 0 ? count + last : last
         guard first > 0, end >= first, end < count else { return nil }

@@ -21,15 +21,15 @@ extension StoreServer {
             summary: "Returns the difference between multiple sorted sets."
         ) { call in call.server.zCombine(call, .difference, isStoring: false) },
         Command(
-            "ZUNIONSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "2.0.0",
+            "ZUNIONSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "2.0.0",
             complexity: complexity, summary: "Stores the union of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .union, isStoring: true) },
         Command(
-            "ZINTERSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "2.0.0",
+            "ZINTERSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "2.0.0",
             complexity: interComplexity, summary: "Stores the intersect of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .intersection, isStoring: true) },
         Command(
-            "ZDIFFSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "6.2.0",
+            "ZDIFFSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "6.2.0",
             complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
             summary: "Stores the difference of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .difference, isStoring: true) },

@@ -47,7 +47,14 @@ extension Replication {
     }
 
     private func acknowledge(_ client: Client, _ value: Argument) {
-        guard let replica = client.replica, replica.phase == .online, let offset = value.integer else { return }
+        guard let replica = client.replica, let offset = value.integer else { return }
+        if replica.phase == .settling {
+            replica.phase = .online
+            client.output.append(replica.held)
+            replica.held = []
+            server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
+        }
+        guard replica.phase == .online else { return }
         replica.acknowledgedOffset = max(replica.acknowledgedOffset, offset)
         replica.acknowledgedAt = server.loop.wallMilliseconds
         serveWaiting()
@@ -159,11 +166,8 @@ extension Replication {
                 client.closeAfterReplies()
                 continue
             }
-            replica.phase = .online
+            replica.phase = .settling
             replica.acknowledgedAt = server.loop.wallMilliseconds
-            client.output.append(replica.held)
-            replica.held = []
-            server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
         }
         scheduleTransfer()
     }

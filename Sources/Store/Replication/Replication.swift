@@ -12,6 +12,9 @@ final class ReplicaState {
         case waiting
         /// Receives the snapshot; what is written meanwhile is held.
         case receiving
+        /// Has been sent the snapshot and has not said so yet. A Redis looks for the end mark at the end of what it reads, so that
+        /// nothing may follow before it has been seen.
+        case settling
         /// Receives the stream.
         case online
     }
@@ -32,7 +35,7 @@ final class ReplicaState {
         switch phase {
         case .handshaking, .waiting: "wait_bgsave"
         case .receiving: "send_bulk"
-        case .online: "online"
+        case .settling, .online: "online"
         }
     }
 }
@@ -107,10 +110,10 @@ final class Replication {
 
     /// Hands this iteration's part of the stream to the replicas.
     func beforeFlush() {
-        if wantsAcknowledgements, !isReplica {
-            wantsAcknowledgements = false
+        if wantsAcknowledgements, isFeeding, !isReplica {
             server.withArguments([Array("REPLCONF".utf8), Array("GETACK".utf8), Array("*".utf8)]) { stream.append($0, $1) }
         }
+        wantsAcknowledgements = false
         guard stream.pendingCount > 0 else { return }
         for client in replicas { give(client, UnsafeRawBufferPointer(start: stream.pending, count: stream.pendingCount)) }
         stream.settle()
@@ -122,7 +125,7 @@ final class Replication {
         switch replica.phase {
         case .online:
             client.output.append(bytes)
-        case .receiving:
+        case .receiving, .settling:
             replica.held.append(contentsOf: bytes)
             let limit = server.configuration.outputLimits[1].hard
             if limit > 0, replica.held.count > limit {
