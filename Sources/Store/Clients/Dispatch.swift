@@ -79,6 +79,11 @@ extension StoreServer {
         warmUpSum = sum
     }
 
+    /// What is loaded ahead of a command: the member or the field that it names, or a member that it will draw.
+    private enum Ahead {
+        case member, field, random
+    }
+
     /// The same for the members of large collections.
     private func warmUpMembers(_ db: Database, _ found: Int) {
         let spans = argumentArea.spans
@@ -86,9 +91,10 @@ extension StoreServer {
         var sum: UInt64 = 0
         var key = Argument("")
         var members: Table<EntryElement>?
+        var isHash = false
         // What the commands will draw, if nothing else draws in between.
         var drawn = random
-        withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64, Bool).self, capacity: found) { list in
+        withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64, Ahead).self, capacity: found) { list in
             var count = 0
             for i in 0..<found {
                 guard let slot = UnsafeMutablePointer<CommandTable.Slot>(bitPattern: spans[i].tag) else { continue }
@@ -98,23 +104,29 @@ extension StoreServer {
                 let name = arguments[spans[i].first &+ 1]
                 if !(name == key) {
                     key = name
-                    members = db.find(name).flatMap { Entry($0.element).memberTable }
+                    let entry = db.find(name).map { Entry($0.element) }
+                    members = entry?.memberTable
+                    isHash = entry?.type == .hash
                 }
                 guard let members, members.count > 1024, !members.isResizing else { continue }
                 if member == Command.randomMember {
                     let bits = drawn.next()
                     sum &+= members.touchBuckets(random: bits)
-                    list.initializeElement(at: count, to: (members, bits, true))
+                    list.initializeElement(at: count, to: (members, bits, .random))
                 } else {
                     let hash = members.hash(arguments[spans[i].first &+ member])
                     sum &+= members.touchBucket(hash)
-                    list.initializeElement(at: count, to: (members, hash, false))
+                    list.initializeElement(at: count, to: (members, hash, isHash ? .field : .member))
                 }
                 count &+= 1
             }
             for i in 0..<count {
-                let (members, bits, isRandom) = list[i]
-                sum &+= isRandom ? members.touchElement(random: bits) : members.touchElement(bits)
+                let (members, bits, kind) = list[i]
+                switch kind {
+                case .member: sum &+= members.touchElement(bits)
+                case .random: sum &+= members.touchElement(random: bits)
+                case .field: if let element = members.likelyElement(bits) { sum &+= HashField(element).touch() }
+                }
             }
         }
         warmUpSum = sum

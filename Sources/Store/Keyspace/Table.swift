@@ -128,17 +128,21 @@ struct Table<Element: TableElement> {
         Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash)).load(as: UInt64.self)
     }
 
-    /// Loads the beginning of the element that the hash most likely means into the cache.
+    /// The element that the hash most likely means, its key not looked at; not while resizing.
     @inline(__always)
-    func touchElement(_ hash: UInt64) -> UInt64 {
+    func likelyElement(_ hash: UInt64) -> Pointer? {
         let bucket = Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash))
         let head = bucket.load(as: UInt64.self)
         let difference = (head >> 8) ^ ((hash >> 56) &* 0x0001_0101_0101_0101)
         let candidates = (difference &- 0x0001_0101_0101_0101) & ~difference & 0x0080_8080_8080_8080
         let index = candidates.trailingZeroBitCount >> 3
-        guard candidates != 0, (head & (head & 0x80 != 0 ? 0x3F : 0x7F)) >> UInt64(index) & 1 != 0 else { return 0 }
-        return Table.touch(bucket.load(fromByteOffset: 8 &+ index &* 8, as: Pointer.self))
+        guard candidates != 0, (head & (head & 0x80 != 0 ? 0x3F : 0x7F)) >> UInt64(index) & 1 != 0 else { return nil }
+        return bucket.load(fromByteOffset: 8 &+ index &* 8, as: Pointer.self)
     }
+
+    /// Loads the beginning of the element that the hash most likely means into the cache.
+    @inline(__always)
+    func touchElement(_ hash: UInt64) -> UInt64 { likelyElement(hash).map { Table.touch($0) } ?? 0 }
 
     /// Loads the buckets that random bits are likely to choose from into the cache.
     @inline(__always)
