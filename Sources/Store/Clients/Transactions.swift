@@ -83,8 +83,7 @@ extension StoreServer {
 
     func executeTransaction(_ client: Client) {
         guard let transaction = client.transaction else { return client.reply.error("ERR EXEC without MULTI") }
-        // An expired watched key that was still there when it was watched counts as changed.
-        let isDirty = client.watched?.isDirty ?? false
+        let isDirty = client.watched.map { $0.isDirty || $0.keys.contains(where: isExpired) } ?? false
         endTransaction(client)
         if transaction.isFlagged {
             client.reply.error("EXECABORT Transaction discarded because of previous errors.")
@@ -107,6 +106,15 @@ extension StoreServer {
         // The commands were passed on one by one, and EXEC behind them.
         propagateNothing()
         client.lastWriteOffset = replication.offset
+    }
+
+    /// Whether a watched key's time is over though nobody has looked at it since: that counts as a change.
+    private func isExpired(_ name: DatabaseKey) -> Bool {
+        name.key.withUnsafeBytes { key in
+            guard let position = databases[name.db].find(Argument(key)) else { return false }
+            let entry = Entry(position.element)
+            return entry.hasExpiry && entry.expiry <= loop.wallMilliseconds
+        }
     }
 
     func watch(_ client: Client, _ db: Database, _ key: Argument) {

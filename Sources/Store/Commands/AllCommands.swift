@@ -3,7 +3,7 @@ extension StoreServer {
     static let allCommands: [Command] =
         connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
-        + replicationCommands
+        + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands
         + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
 }

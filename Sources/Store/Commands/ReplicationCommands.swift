@@ -44,8 +44,7 @@ extension StoreServer {
             }
             return call.reply.ok()
         }
-        guard let port = call[2].integer else { return call.notAnInteger() }
-        guard port >= 0, port <= 65_535 else { return call.reply.error("ERR Invalid master port") }
+        guard let port = call[2].integer, port >= 0, port <= 65_535 else { return call.reply.error("ERR Invalid master port") }
         let host = call[1].text
         if let current = configuration.replicaOf, current.host.lowercased() == host.lowercased(), Int64(current.port) == port {
             return call.reply.simple("OK Already connected to specified master")
