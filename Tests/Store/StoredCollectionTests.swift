@@ -144,10 +144,33 @@ import Testing
             let draws = size * 400
             for _ in 0..<draws { counts[table.random(using: &random)!, default: 0] += 1 }
             #expect(counts.count == size)
-            #expect(counts.values.min()! > 100, "some members are hardly ever drawn")
-            #expect(counts.values.max()! < 1200, "some members are drawn far too often")
+            #expect(counts.values.min()! > 200, "some members are hardly ever drawn")
+            #expect(counts.values.max()! < 700, "some members are drawn far too often")
             table.freeAll()
         }
+    }
+
+    @Test("members are drawn fairly while the table is being resized too, at every stage of it")
+    func fairnessWhileResizing() {
+        let table = Table<SetMember>(hash: hash)
+        var size = 0
+        func add() {
+            withArgument("member \(size)") { table.insert(SetMember.make($0).base) }
+            size += 1
+        }
+        while size < 1000 || !table.isResizing { add() }
+        var stages = 0
+        while table.isResizing {
+            var counts: [UnsafeMutableRawPointer: Int] = [:]
+            var random = FastRandom()
+            for _ in 0..<size * 100 { counts[table.randomPosition(random.next())!.element, default: 0] += 1 }
+            #expect(counts.count == size)
+            #expect(counts.values.max()! < 190, "some members are drawn far too often")
+            stages += 1
+            for _ in 0..<20 { add() }
+        }
+        #expect(stages > 2)
+        table.freeAll()
     }
 
     @Test("a sample has no member twice, whatever its share of the table")

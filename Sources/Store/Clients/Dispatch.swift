@@ -64,7 +64,7 @@ extension StoreServer {
         for i in 0..<found {
             let slot = commands.find(arguments[spans[i].first])
             spans[i].tag = UInt(bitPattern: slot)
-            if let slot, slot.pointee.member > 0, slot.pointee.member < spans[i].count { withMembers &+= 1 }
+            if let slot, slot.pointee.member != 0, slot.pointee.member < spans[i].count { withMembers &+= 1 }
         }
         if found == 1 { return }
         if withMembers > 1 { warmUpMembers(db, found) }
@@ -79,6 +79,11 @@ extension StoreServer {
         warmUpSum = sum
     }
 
+    /// What is loaded ahead of a command: the member or the field that it names, or a member that it will draw.
+    private enum Ahead {
+        case member, field, random
+    }
+
     /// The same for the members of large collections.
     private func warmUpMembers(_ db: Database, _ found: Int) {
         let spans = argumentArea.spans
@@ -86,25 +91,43 @@ extension StoreServer {
         var sum: UInt64 = 0
         var key = Argument("")
         var members: Table<EntryElement>?
-        withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64).self, capacity: found) { list in
+        var isHash = false
+        // What the commands will draw, if nothing else draws in between.
+        var drawn = random
+        withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64, Ahead).self, capacity: found) { list in
             var count = 0
             for i in 0..<found {
                 guard let slot = UnsafeMutablePointer<CommandTable.Slot>(bitPattern: spans[i].tag) else { continue }
                 let member = slot.pointee.member
-                guard member > 0, member < spans[i].count else { continue }
+                guard member != 0, member < spans[i].count, spans[i].count > 1 else { continue }
                 // Neighbours mostly name the same collection.
                 let name = arguments[spans[i].first &+ 1]
                 if !(name == key) {
                     key = name
-                    members = db.find(name).flatMap { Entry($0.element).memberTable }
+                    let entry = db.find(name).map { Entry($0.element) }
+                    members = entry?.memberTable
+                    isHash = entry?.type == .hash
                 }
                 guard let members, members.count > 1024, !members.isResizing else { continue }
-                let hash = members.hash(arguments[spans[i].first &+ member])
-                sum &+= members.touchBucket(hash)
-                list.initializeElement(at: count, to: (members, hash))
+                if member == Command.randomMember {
+                    let bits = drawn.next()
+                    sum &+= members.touchBuckets(random: bits)
+                    list.initializeElement(at: count, to: (members, bits, .random))
+                } else {
+                    let hash = members.hash(arguments[spans[i].first &+ member])
+                    sum &+= members.touchBucket(hash)
+                    list.initializeElement(at: count, to: (members, hash, isHash ? .field : .member))
+                }
                 count &+= 1
             }
-            for i in 0..<count { sum &+= list[i].0.touchElement(list[i].1) }
+            for i in 0..<count {
+                let (members, bits, kind) = list[i]
+                switch kind {
+                case .member: sum &+= members.touchElement(bits)
+                case .random: sum &+= members.touchElement(random: bits)
+                case .field: if let element = members.likelyElement(bits) { sum &+= HashField(element).touch() }
+                }
+            }
         }
         warmUpSum = sum
     }

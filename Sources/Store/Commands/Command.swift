@@ -95,6 +95,8 @@ struct Command: Sendable {
     let keys: KeyPositions
     /// The argument that names a member or field of the first key's collection, which is worth loading ahead; 0 for none.
     let member: Int
+    /// As `member`: a random one.
+    static let randomMember = -1
     let categories: CommandCategories
     let since: StaticString
     let complexity: StaticString

@@ -53,7 +53,7 @@ extension StoreServer {
             stored.forEach { reply.bulk($0) }
         },
         Command(
-            "SPOP", arity: -2, flags: [.write, .fast], keys: .first, categories: [.set], since: "1.0.0",
+            "SPOP", arity: -2, flags: [.write, .fast], keys: .first, member: Command.randomMember, categories: [.set], since: "1.0.0",
             complexity: "Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
             summary: "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped."
         ) { call in

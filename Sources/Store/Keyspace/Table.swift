@@ -128,16 +128,42 @@ struct Table<Element: TableElement> {
         Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash)).load(as: UInt64.self)
     }
 
-    /// Loads the beginning of the element that the hash most likely means into the cache.
+    /// The element that the hash most likely means, its key not looked at; not while resizing.
     @inline(__always)
-    func touchElement(_ hash: UInt64) -> UInt64 {
+    func likelyElement(_ hash: UInt64) -> Pointer? {
         let bucket = Table.bucket(state.pointee.main, Int(truncatingIfNeeded: hash))
         let head = bucket.load(as: UInt64.self)
         let difference = (head >> 8) ^ ((hash >> 56) &* 0x0001_0101_0101_0101)
         let candidates = (difference &- 0x0001_0101_0101_0101) & ~difference & 0x0080_8080_8080_8080
         let index = candidates.trailingZeroBitCount >> 3
-        guard candidates != 0, (head & (head & 0x80 != 0 ? 0x3F : 0x7F)) >> UInt64(index) & 1 != 0 else { return 0 }
-        return bucket.load(fromByteOffset: 8 &+ index &* 8, as: Pointer.self).load(as: UInt64.self)
+        guard candidates != 0, (head & (head & 0x80 != 0 ? 0x3F : 0x7F)) >> UInt64(index) & 1 != 0 else { return nil }
+        return bucket.load(fromByteOffset: 8 &+ index &* 8, as: Pointer.self)
+    }
+
+    /// Loads the beginning of the element that the hash most likely means into the cache.
+    @inline(__always)
+    func touchElement(_ hash: UInt64) -> UInt64 { likelyElement(hash).map { Table.touch($0) } ?? 0 }
+
+    /// Loads the buckets that random bits are likely to choose from into the cache.
+    @inline(__always)
+    func touchBuckets(random bits: UInt64) -> UInt64 {
+        var draw = RandomDraw(bits)
+        var sum: UInt64 = 0
+        for _ in 0..<4 {
+            sum &+= Table.bucket(state.pointee.main, draw.below(state.pointee.main.count)).load(as: UInt64.self)
+            draw.again()
+        }
+        return sum
+    }
+
+    /// Loads the beginning of the element that random bits lead to into the cache.
+    @inline(__always)
+    func touchElement(random bits: UInt64) -> UInt64 { randomPosition(bits).map { Table.touch($0.element) } ?? 0 }
+
+    /// Short elements often lie across two cache lines. The allocator's smallest block has room for what is read here.
+    @inline(__always)
+    private static func touch(_ element: Pointer) -> UInt64 {
+        element.load(as: UInt64.self) &+ element.load(fromByteOffset: 16, as: UInt64.self)
     }
 
     /// Short keys are compared in line: the call to memcmp costs more than they do.
@@ -146,6 +172,11 @@ struct Table<Element: TableElement> {
         if n >= 8, n <= 16 {
             return a.loadUnaligned(as: UInt64.self) == b.loadUnaligned(as: UInt64.self)
                 && a.loadUnaligned(fromByteOffset: n &- 8, as: UInt64.self) == b.loadUnaligned(fromByteOffset: n &- 8, as: UInt64.self)
+        }
+        if n > 16, n <= 32 {
+            return a.loadUnaligned(as: SIMD2<UInt64>.self) == b.loadUnaligned(as: SIMD2<UInt64>.self)
+                && a.loadUnaligned(fromByteOffset: n &- 16, as: SIMD2<UInt64>.self)
+                    == b.loadUnaligned(fromByteOffset: n &- 16, as: SIMD2<UInt64>.self)
         }
         return memcmp(a, b, n) == 0
     }
@@ -400,54 +431,127 @@ extension Table {
         return v
     }
 
-    /// An element, each with nearly the same chance. Expected O(1) as long as the table is not nearly empty.
+    /// An element, each with the same chance. Expected O(1).
     func random<Generator: RandomNumberGenerator>(using generator: inout Generator) -> Pointer? {
         randomPosition(using: &generator)?.element
     }
 
-    /// The position of an element, each with nearly the same chance.
-    ///
-    /// A bucket is drawn, and the choice is among the elements of it and of the three behind it: how many others happen to lie in its
-    /// own bucket then matters little for an element's chance.
+    /// The position of an element, each with the same chance. Expected O(1).
     func randomPosition<Generator: RandomNumberGenerator>(using generator: inout Generator) -> Position? {
-        guard count > 0 else { return nil }
         if state.pointee.moved >= 0 { step() }
+        return randomPosition(generator.next())
+    }
+
+    /// The position that these random bits lead to: the same as long as the table does not change.
+    ///
+    /// A bucket is drawn, and a number below what hardly any bucket holds: when the bucket holds as many, that element is it, and else
+    /// both are drawn again. So an element's chance does not depend on how many others lie in its bucket.
+    @inline(__always)
+    func randomPosition(_ bits: UInt64) -> Position? {
+        guard count > 0 else { return nil }
         let main = state.pointee.main
         let next = state.pointee.next
-        let total = main.count &+ next.count
-        let bits = generator.next()
-        var index = Int(truncatingIfNeeded: UInt64(total).multipliedFullWidth(by: bits).high)
-        // The lower bits did not choose the bucket.
-        var chooser = UInt32(truncatingIfNeeded: bits)
-        var seen: UInt32 = 0
-        var chosen: Position?
-        var buckets = 0
-        while seen == 0 || buckets < Swift.min(4, total) {
-            let isInNext = index >= main.count
-            var bucket = isInNext
-                ? next.buckets.unsafelyUnwrapped + (index &- main.count) &* 64 : main.buckets.unsafelyUnwrapped + index &* 64
-            while true {
-                let presence = bucket.load(as: UInt8.self)
-                var present = presence & (presence & 0x80 != 0 ? 0x3F : 0x7F)
-                let found = UInt32(present.nonzeroBitCount)
-                if found > 0 {
-                    // The newcomers take the choice over with the chance that they have among all seen.
-                    seen &+= found
-                    chooser = chooser &* 0x9E37_79B1 &+ 0x85EB_CA6B
-                    let pick = UInt32(truncatingIfNeeded: (UInt64(chooser) &* UInt64(seen)) >> 32)
-                    if pick < found {
-                        for _ in 0..<pick { present &= present &- 1 }
-                        chosen = Position(bucket: bucket, index: present.trailingZeroBitCount, isInNext: isInNext)
-                    }
+        // While resizing, nothing is left in the buckets that have been moved.
+        let moved = Swift.max(0, state.pointee.moved)
+        let left = main.count &- moved
+        let total = left &+ next.count
+        let bound = crowding
+        var draw = RandomDraw(bits)
+        while true {
+            let index = draw.below(total)
+            let bucket = index >= left
+                ? next.buckets.unsafelyUnwrapped + (index &- left) &* 64 : main.buckets.unsafelyUnwrapped + (moved &+ index) &* 64
+            let wanted = draw.low(below: bound)
+            let presence = bucket.load(as: UInt8.self)
+            if presence & 0x80 == 0, wanted < bound - 1 {
+                if wanted < presence.nonzeroBitCount {
+                    return Position(bucket: bucket, index: Table.bit(wanted, of: presence), isInNext: index >= left)
                 }
-                if presence & 0x80 == 0 { break }
-                bucket = bucket.load(fromByteOffset: 56, as: Pointer.self)
+            } else {
+                let held = Table.count(inChain: bucket)
+                if wanted < held {
+                    // The last number stands for all elements from there on.
+                    let chosen = wanted < bound - 1 ? wanted : wanted + draw.spare(below: held - wanted)
+                    return Table.position(inChain: bucket, chosen, isInNext: index >= left)
+                }
             }
-            buckets &+= 1
-            index = index &+ 1 == total ? 0 : index &+ 1
+            draw.again()
         }
-        return chosen
     }
+
+    /// One more than nearly every bucket holds (all but one in some ten thousand), from the mean of the fuller array.
+    private var crowding: Int {
+        let main = state.pointee.main
+        guard state.pointee.moved >= 0 else { return 5 &+ 2 &* main.used / main.count }
+        let next = state.pointee.next
+        let filled = Swift.max(1, Swift.min(next.count, state.pointee.moved * Swift.max(1, next.count / main.count)))
+        return 5 &+ 2 &* Swift.max(main.used / Swift.max(1, main.count - state.pointee.moved), next.used / filled + 1)
+    }
+
+    private static func count(inChain first: Pointer) -> Int {
+        var bucket = first
+        var count = 0
+        while true {
+            let head = bucket.load(as: UInt8.self)
+            if head & 0x80 == 0 { return count + head.nonzeroBitCount }
+            count += (head & 0x3F).nonzeroBitCount
+            bucket = bucket.load(fromByteOffset: 56, as: Pointer.self)
+        }
+    }
+
+    /// The element of that number, which is there, in a chain of buckets.
+    private static func position(inChain first: Pointer, _ number: Int, isInNext: Bool) -> Position {
+        var bucket = first
+        var rest = number
+        while true {
+            let head = bucket.load(as: UInt8.self)
+            let presence = head & (head & 0x80 != 0 ? 0x3F : 0x7F)
+            let here = presence.nonzeroBitCount
+            if rest < here { return Position(bucket: bucket, index: Table.bit(rest, of: presence), isInNext: isInNext) }
+            rest -= here
+            bucket = bucket.load(fromByteOffset: 56, as: Pointer.self)
+        }
+    }
+
+    /// The number of the bit that has `rank` others below it.
+    @inline(__always)
+    private static func bit(_ rank: Int, of presence: UInt8) -> Int {
+        var presence = presence
+        for _ in 0..<rank { presence &= presence &- 1 }
+        return presence.trailingZeroBitCount
+    }
+}
+
+/// Draws that follow from one random number, as many as are needed (SplitMix64).
+private struct RandomDraw {
+    private var state: UInt64
+    private var bits: UInt64
+
+    @inline(__always)
+    init(_ bits: UInt64) {
+        state = bits
+        self.bits = bits
+    }
+
+    @inline(__always)
+    mutating func again() {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        bits = z ^ z >> 31
+    }
+
+    /// From the upper bits.
+    @inline(__always)
+    func below(_ limit: Int) -> Int { Int(truncatingIfNeeded: UInt64(limit).multipliedFullWidth(by: bits).high) }
+
+    /// From the lower 32 bits.
+    @inline(__always)
+    func low(below limit: Int) -> Int { Int(truncatingIfNeeded: ((bits & 0xFFFF_FFFF) &* UInt64(limit)) >> 32) }
+
+    /// From bits in the middle, for what is hardly ever needed.
+    func spare(below limit: Int) -> Int { Int(truncatingIfNeeded: bits >> 11 & 0xFFFF) % limit }
 }
 
 extension UInt64 {

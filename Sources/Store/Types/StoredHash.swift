@@ -40,6 +40,14 @@ struct HashField: TableElement {
 
     @inline(__always) static func key(of element: Pointer) -> Argument { HashField(element).field }
 
+    /// Loads the whole of a short field and value into the cache: what is written later, without having been read, would be waited for
+    /// at the next atomic operation.
+    @inline(__always)
+    func touch() -> UInt64 {
+        let end = bytes + (fieldCount &+ valueCount)
+        return end == base ? 0 : UInt64((end - 1).load(as: UInt8.self))
+    }
+
     /// Writes another value over this one when the block has the room and is not mostly wasted by it.
     /// - Returns: whether it was done.
     @inline(__always)
