@@ -30,6 +30,8 @@ final class MasterLink: ConnectionHandler {
     /// Milliseconds since 1970; 0 when it was never up.
     private(set) var downSince: Int64 = 0
     private var lastAcknowledgement: Int64 = 0
+    /// Something of the stream has come since the link is up.
+    private var hasReceivedStream = false
 
     // The snapshot under way.
     private var reader: RDBReader?
@@ -144,7 +146,9 @@ final class MasterLink: ConnectionHandler {
     func cron() {
         let now = server.loop.wallMilliseconds
         guard connection != nil else { return }
-        if phase == .online, now - lastAcknowledgement >= 1000 { acknowledge() }
+        // A Redis sends nothing before an acknowledgement that comes after it has reaped its snapshot's child: until something
+        // comes, say it every time.
+        if phase == .online, !hasReceivedStream || now - lastAcknowledgement >= 1000 { acknowledge() }
         // While a snapshot is loaded the master must see that we live.
         if phase == .transferring, isPayloadDone == false, now - lastAcknowledgement >= 1000 {
             lastAcknowledgement = now
@@ -304,6 +308,7 @@ final class MasterLink: ConnectionHandler {
     private func becomeOnline() {
         guard let connection else { return }
         phase = .online
+        hasReceivedStream = false
         failures = 0
         downSince = 0
         let client = server.addClient(connection)
@@ -339,6 +344,7 @@ final class MasterLink: ConnectionHandler {
             server.discardedOutput.discardAll()
         }
         let input = connection.input
+        if !input.isEmpty { hasReceivedStream = true }
         while connection.isOpen {
             let found = client.parser.lookAhead(input)
             if found > 0 {
