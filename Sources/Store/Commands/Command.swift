@@ -20,14 +20,14 @@ struct CommandFlags: OptionSet, Sendable {
     static let movableKeys = CommandFlags(rawValue: 1 << 14)
     static let allowBusy = CommandFlags(rawValue: 1 << 15)
     static let noAsyncLoading = CommandFlags(rawValue: 1 << 16)
-    static let onlySentinel = CommandFlags(rawValue: 1 << 17)
+    static let skipSlowLog = CommandFlags(rawValue: 1 << 17)
     static let noMandatoryKeys = CommandFlags(rawValue: 1 << 18)
 
     /// In the order in which Redis prints them.
     static let names: [(CommandFlags, String)] = [
         (.write, "write"), (.readOnly, "readonly"), (.denyOOM, "denyoom"), (.admin, "admin"), (.pubsub, "pubsub"),
         (.noScript, "noscript"), (.blocking, "blocking"), (.loading, "loading"), (.stale, "stale"),
-        (.skipMonitor, "skip_monitor"), (.fast, "fast"), (.noAuth, "no_auth"), (.mayReplicate, "may_replicate"),
+        (.skipMonitor, "skip_monitor"), (.skipSlowLog, "skip_slowlog"), (.fast, "fast"), (.noAuth, "no_auth"), (.mayReplicate, "may_replicate"),
         (.noMulti, "no_multi"), (.movableKeys, "movablekeys"), (.allowBusy, "allow_busy"),
         (.noAsyncLoading, "no_async_loading"), (.noMandatoryKeys, "no_mandatory_keys"),
     ]
@@ -131,7 +131,7 @@ struct Command: Sendable {
         self.init(
             name, arity: -2, categories: categories, since: since, complexity: "Depends on subcommand.", summary: summary,
             subcommands: subcommands
-        ) { call in call.unknownSubcommand() }
+        ) { call in call.wrongArity() }
     }
 
     /// The categories of the declaration and those that follow from the flags.

@@ -75,7 +75,6 @@ extension StoreServer {
                     ]),
             ]
         ) { call in
-            if call.count > 1 { return call.unknownSubcommand() }
             call.server.describeAll(call)
         }
     ]
@@ -86,7 +85,7 @@ extension StoreServer {
     }
 
     /// Finds `get` and `config|get`.
-    private func slot(named name: Argument) -> UnsafeMutablePointer<CommandTable.Slot>? {
+    func slot(named name: Argument) -> UnsafeMutablePointer<CommandTable.Slot>? {
         let words = name.lowercased.split(separator: "|", omittingEmptySubsequences: false)
         guard words.count <= 2, let first = words.first,
             let parent = Array(first.utf8).withUnsafeBytes({ commands.find(Argument($0)) })

@@ -136,6 +136,7 @@ extension StoreServer {
         case "client-output-buffer-limit": for client in clients.values { applyOutputLimit(client) }
         case "client-query-buffer-limit": for client in clients.values { client.connection.inputLimit = configuration.clientQueryBufferLimit }
         case "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error": updateGate()
+        case "slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking": updateTiming()
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
         default: break
         }
@@ -156,7 +157,7 @@ extension StoreServer {
         statistics = StoreStatistics()
         statistics.resetBytes(loop.statistics)
         commandsProcessed = 0
-        errorCounts.removeAll()
+        errors.pointee.reset()
         loop.resetLongestCallback()
         for slot in commands.all { slot.resetStatistics() }
     }
@@ -182,6 +183,7 @@ extension UnsafeMutablePointer<CommandTable.Slot> {
         pointee.nanoseconds = 0
         pointee.rejected = 0
         pointee.failed = 0
+        pointee.latencies = nil
         for subcommand in pointee.subcommands { subcommand.resetStatistics() }
     }
 }

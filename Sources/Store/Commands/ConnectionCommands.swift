@@ -77,14 +77,15 @@ extension StoreServer {
             return call.reply.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
         }
         let isRight = call.count == 2 ? isPassword(call[1]) : isValid(user: call[1], password: call[2])
-        guard isRight else { return wrongPassword(call.reply) }
+        guard isRight else { return wrongPassword(call, user: call.count == 2 ? Argument("default") : call[1]) }
         call.client.gate.remove(.unauthenticated)
         call.reply.ok()
     }
 
-    private func wrongPassword(_ reply: ReplyWriter) {
+    private func wrongPassword(_ call: borrowing Call, user: Argument) {
         statistics.authenticationsFailed += 1
-        reply.error("WRONGPASS invalid username-password pair or user is disabled.")
+        accessLog.refused(user: user.bytes, client: describe(call.client), at: loop.wallMilliseconds)
+        call.reply.error("WRONGPASS invalid username-password pair or user is disabled.")
     }
 
     // MARK: HELLO
@@ -103,7 +104,7 @@ extension StoreServer {
         while i < call.count {
             let left = call.count - 1 - i
             if call[i].isWord("auth"), left >= 2 {
-                guard isValid(user: call[i + 1], password: call[i + 2]) else { return wrongPassword(call.reply) }
+                guard isValid(user: call[i + 1], password: call[i + 2]) else { return wrongPassword(call, user: call[i + 1]) }
                 isAuthenticated = true
                 i += 3
             } else if call[i].isWord("setname"), left >= 1 {
