@@ -30,28 +30,47 @@ extension StoreServer {
                 },
                 Command(
                     "GETUSER", arity: 3, flags: flags, since: "6.0.0",
+                    syntax: "username",
                     complexity: "O(N). Where N is the number of password, command and pattern rules that the user has.",
                     summary: "Lists the ACL rules of a user."
                 ) { call in call.server.describeUser(call) },
                 Command(
-                    "CAT", arity: -2, flags: openFlags, since: "6.0.0", complexity: "O(1) since the categories and commands are a fixed set.",
+                    "CAT", arity: -2, flags: openFlags, since: "6.0.0",
+                    syntax: "[categoryname]",
+                    complexity: "O(1) since the categories and commands are a fixed set.",
                     summary: "Lists the ACL categories, or the commands inside a category."
                 ) { call in call.server.listCategories(call) },
-                Command("GENPASS", arity: -2, flags: openFlags, since: "6.0.0", summary: "Generates a pseudorandom, secure password that can be used to identify ACL users.") { call in
+                Command(
+                    "GENPASS", arity: -2, flags: openFlags, since: "6.0.0",
+                    syntax: "[bits:int]",
+                    summary: "Generates a pseudorandom, secure password that can be used to identify ACL users."
+                ) { call in
                     call.server.generatePassword(call)
                 },
                 Command(
-                    "LOG", arity: -2, flags: flags, since: "6.0.0", complexity: "O(N) with N being the number of entries shown.",
+                    "LOG", arity: -2, flags: flags, since: "6.0.0",
+                    syntax: "[operation(count:int|RESET)]",
+                    complexity: "O(N) with N being the number of entries shown.",
                     summary: "Lists recent security events generated due to ACL rules."
                 ) { call in call.server.accessLog.reply(call) },
-                Command("DRYRUN", arity: -4, flags: flags, since: "7.0.0", summary: "Simulates the execution of a command by a user, without executing the command.") { call in
+                Command(
+                    "DRYRUN", arity: -4, flags: flags, since: "7.0.0",
+                    syntax: "username command [arg...]",
+                    summary: "Simulates the execution of a command by a user, without executing the command."
+                ) { call in
                     call.server.tryCommand(call)
                 },
                 Command(
-                    "SETUSER", arity: -3, flags: flags, since: "6.0.0", complexity: "O(N). Where N is the number of rules provided.",
+                    "SETUSER", arity: -3, flags: flags, since: "6.0.0",
+                    syntax: "username [rule...]",
+                    complexity: "O(N). Where N is the number of rules provided.",
                     summary: "Creates and modifies an ACL user and its rules."
                 ) { call in call.reply.error("ERR there are no ACL users beside the default one, whose password is set with CONFIG SET requirepass") },
-                Command("DELUSER", arity: -3, flags: flags, since: "6.0.0", complexity: "O(1) amortized time considering the typical user.", summary: "Deletes ACL users, and terminates their connections.") { call in
+                Command(
+                    "DELUSER", arity: -3, flags: flags, since: "6.0.0",
+                    syntax: "username...",
+                    complexity: "O(1) amortized time considering the typical user.", summary: "Deletes ACL users, and terminates their connections."
+                ) { call in
                     for i in 2..<call.count where call[i] == Argument("default") {
                         return call.reply.error("ERR The 'default' user cannot be removed")
                     }

@@ -13,11 +13,13 @@ extension StoreServer {
             subcommands: [
                 Command(
                     "GET", arity: -3, flags: flags, since: "2.0.0",
+                    syntax: "parameter(parameter)...",
                     complexity: "O(N) when N is the number of configuration parameters provided",
                     summary: "Returns the effective values of configuration parameters."
                 ) { call in call.server.getDirectives(call) },
                 Command(
                     "SET", arity: -4, flags: flags, since: "2.0.0",
+                    syntax: "parameter_value(parameter value)...", tips: "request_policy:all_nodes response_policy:all_succeeded",
                     complexity: "O(N) when N is the number of configuration parameters provided",
                     summary: "Sets configuration parameters in-flight."
                 ) { call in call.server.setDirectives(call) },

@@ -6,14 +6,18 @@ extension StoreServer {
     static let connectionCommands: [Command] = [
         Command(
             "AUTH", arity: -2, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection], since: "1.0.0",
+            syntax: "[username]@6.0.0 password",
             complexity: "O(N) where N is the number of passwords defined for the user", summary: "Authenticates the connection."
         ) { call in call.server.authenticate(call) },
         Command(
             "HELLO", arity: -1, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection],
-            since: "6.0.0", summary: "Handshakes with the Redis server."
+            since: "6.0.0",
+            syntax: "[arguments(protover:int [AUTH username_password(username password)] [SETNAME clientname])]",
+            summary: "Handshakes with the Redis server."
         ) { call in call.server.hello(call) },
         Command(
             "PING", arity: -1, flags: [.fast], categories: [.connection], since: "1.0.0",
+            syntax: "[message]", tips: "request_policy:all_shards response_policy:all_succeeded",
             summary: "Returns the server's liveliness response."
         ) { call in
             if call.count > 2 { return call.wrongArity() }
@@ -28,7 +32,9 @@ extension StoreServer {
             }
         },
         Command(
-            "ECHO", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0", summary: "Returns the given string."
+            "ECHO", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0",
+            syntax: "message",
+            summary: "Returns the given string."
         ) { call in call.reply.bulk(call[1]) },
         Command(
             "QUIT", arity: -1, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection], since: "1.0.0",
@@ -46,6 +52,7 @@ extension StoreServer {
         },
         Command(
             "SELECT", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0",
+            syntax: "index:int",
             summary: "Changes the selected database."
         ) { call in
             guard let id = call.integer(1) else { return }

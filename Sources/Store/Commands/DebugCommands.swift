@@ -6,10 +6,13 @@ import RESP
 extension StoreServer {
     static let debugCommands: [Command] = [
         Command(
-            container: "OBJECT", since: "2.2.3", summary: "A container for object introspection commands.", categories: [.keyspace],
+            container: "OBJECT", since: "2.2.3",
+            heading: "generic",
+            summary: "A container for object introspection commands.",
             subcommands: [
                 Command(
                     "ENCODING", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
+                    syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the internal encoding of a Redis object."
                 ) { call in
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
@@ -17,6 +20,7 @@ extension StoreServer {
                 },
                 Command(
                     "FREQ", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "4.0.0",
+                    syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the logarithmic access frequency counter of a Redis object."
                 ) { call in
                     guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
@@ -24,6 +28,7 @@ extension StoreServer {
                 },
                 Command(
                     "IDLETIME", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
+                    syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the time since the last access to a Redis object."
                 ) { call in
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
@@ -32,6 +37,7 @@ extension StoreServer {
                 },
                 Command(
                     "REFCOUNT", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
+                    syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the reference count of a value of a key."
                 ) { call in
                     guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
@@ -52,6 +58,7 @@ extension StoreServer {
             subcommands: [
                 Command(
                     "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
+                    syntax: "key [SAMPLES count:int]", access: "RO",
                     complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
                 ) { call in
                     if call.count > 3 {
@@ -62,11 +69,19 @@ extension StoreServer {
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
                     call.reply.integer(entry.memory)
                 },
-                Command("DOCTOR", arity: 2, since: "4.0.0", summary: "Outputs a memory problems report.") { call in
+                Command(
+                    "DOCTOR", arity: 2, since: "4.0.0",
+                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+                    summary: "Outputs a memory problems report."
+                ) { call in
                     let memory = MemoryUse()
                     call.reply.verbatim("\(memory.used) bytes are in use, \(memory.resident) are resident. Nothing else is examined.\n")
                 },
-                Command("PURGE", arity: 2, since: "4.0.0", summary: "Asks the allocator to release memory.") { call in
+                Command(
+                    "PURGE", arity: 2, since: "4.0.0",
+                    tips: "request_policy:all_shards response_policy:all_succeeded",
+                    summary: "Asks the allocator to release memory."
+                ) { call in
                     malloc_trim(0)
                     call.reply.ok()
                 },

@@ -8,6 +8,7 @@ extension StoreServer {
     static let infoCommands: [Command] = [
         Command(
             "INFO", arity: -1, flags: [.loading, .stale], categories: [.dangerous], since: "1.0.0",
+            syntax: "[section...]", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
             summary: "Returns information and statistics about the server."
         ) { call in
             let words = (1..<max(1, call.count)).map { call[$0].lowercased }

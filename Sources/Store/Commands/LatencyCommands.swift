@@ -9,7 +9,11 @@ extension StoreServer {
         Command(
             container: "LATENCY", since: "2.8.13", summary: "A container for latency diagnostics commands.",
             subcommands: [
-                Command("LATEST", arity: 2, flags: flags, since: "2.8.13", summary: "Returns the latest latency samples for all events.") { call in
+                Command(
+                    "LATEST", arity: 2, flags: flags, since: "2.8.13",
+                    tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+                    summary: "Returns the latest latency samples for all events."
+                ) { call in
                     let events = call.server.latency.events
                     call.reply.array(events.count)
                     for event in events {
@@ -20,7 +24,11 @@ extension StoreServer {
                         call.reply.integer(event.worst)
                     }
                 },
-                Command("HISTORY", arity: 3, flags: flags, since: "2.8.13", summary: "Returns timestamp-latency samples for an event.") { call in
+                Command(
+                    "HISTORY", arity: 3, flags: flags, since: "2.8.13",
+                    syntax: "event", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+                    summary: "Returns timestamp-latency samples for an event."
+                ) { call in
                     let samples = call.server.latency.event(call[2].text)?.samples ?? []
                     call.reply.array(samples.count)
                     for sample in samples {
@@ -29,22 +37,35 @@ extension StoreServer {
                         call.reply.integer(sample.milliseconds)
                     }
                 },
-                Command("RESET", arity: -2, flags: flags, since: "2.8.13", summary: "Resets the latency data for one or more events.") { call in
+                Command(
+                    "RESET", arity: -2, flags: flags, since: "2.8.13",
+                    syntax: "[event...]", tips: "request_policy:all_nodes response_policy:all_succeeded",
+                    summary: "Resets the latency data for one or more events."
+                ) { call in
                     call.server.loop.resetLongestCallback()
                     call.reply.integer(call.server.latency.reset((2..<max(2, call.count)).map { call[$0].text }))
                 },
-                Command("GRAPH", arity: 3, flags: flags, since: "2.8.13", summary: "Returns a latency graph for an event.") { call in
+                Command(
+                    "GRAPH", arity: 3, flags: flags, since: "2.8.13",
+                    syntax: "event", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+                    summary: "Returns a latency graph for an event."
+                ) { call in
                     let server = call.server
                     guard let event = server.latency.event(call[2].text) else {
                         return call.reply.error("ERR No samples available for event '\(call[2].text)'")
                     }
                     call.reply.verbatim(event.graph(now: server.loop.wallMilliseconds / 1000))
                 },
-                Command("DOCTOR", arity: 2, flags: flags, since: "2.8.13", summary: "Returns a human-readable latency analysis report.") { call in
+                Command(
+                    "DOCTOR", arity: 2, flags: flags, since: "2.8.13",
+                    tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+                    summary: "Returns a human-readable latency analysis report."
+                ) { call in
                     call.reply.verbatim(call.server.latencyReport())
                 },
                 Command(
                     "HISTOGRAM", arity: -2, flags: flags, since: "7.0.0",
+                    syntax: "[command...]", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
                     complexity: "O(N) where N is the number of commands with latency information being retrieved.",
                     summary: "Returns the cumulative distribution of latencies of a subset or all commands."
                 ) { call in call.server.replyHistograms(call) },

@@ -8,7 +8,7 @@ extension StoreServer {
 
     static let serverCommands: [Command] = [
         Command(
-            "MONITOR", arity: 1, flags: flags, since: "1.0.0", summary: "Listens for all requests received by the server in real-time."
+            "MONITOR", arity: 1, flags: flags, since: "1.0.0", complexity: "", summary: "Listens for all requests received by the server in real-time."
         ) { call in
             let client = call.client
             // A replica is fed already; in a transaction the replies would not be one for each command.
@@ -22,7 +22,11 @@ extension StoreServer {
             }
             call.reply.ok()
         },
-        Command("TIME", arity: 1, flags: [.loading, .stale, .fast], since: "2.6.0", summary: "Returns the server time.") { call in
+        Command(
+            "TIME", arity: 1, flags: [.loading, .stale, .fast], since: "2.6.0",
+            tips: "nondeterministic_output",
+            summary: "Returns the server time."
+        ) { call in
             // The loop's clock stands still for an iteration; who asks for the time wants this very moment.
             var now = timespec()
             clock_gettime(CLOCK_REALTIME, &now)
@@ -32,24 +36,35 @@ extension StoreServer {
         },
         Command(
             "SHUTDOWN", arity: -1, flags: [.admin, .noScript, .loading, .stale, .noMulti, .allowBusy], since: "1.0.0",
+            syntax: "[nosave_save(NOSAVE|SAVE)] [NOW]@7.0.0 [FORCE]@7.0.0 [ABORT]@7.0.0",
             complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
             summary: "Synchronously saves the database(s) to disk and shuts down the Redis server."
         ) { call in call.server.shutDown(call) },
         Command(
-            "LOLWUT", arity: -1, flags: [.readOnly, .fast], since: "5.0.0", summary: "Displays computer art and the Redis version"
+            "LOLWUT", arity: -1, flags: [.readOnly, .fast], since: "5.0.0",
+            syntax: "[VERSION version:int]",
+            complexity: "", summary: "Displays computer art and the Redis version"
         ) { call in call.reply.verbatim("A lookout in the mast sees the whole platform.\n\nRedis ver. \(StoreVersion.redis), vigie \(StoreVersion.vigie)\n") },
         Command(
             container: "SLOWLOG", since: "2.2.12", summary: "A container for slow log commands.",
             subcommands: [
                 Command(
-                    "GET", arity: -2, flags: flags, since: "2.2.12", complexity: "O(N) where N is the number of entries returned",
+                    "GET", arity: -2, flags: flags, since: "2.2.12",
+                    syntax: "[count:int]", tips: "request_policy:all_nodes nondeterministic_output",
+                    complexity: "O(N) where N is the number of entries returned",
                     summary: "Returns the slow log's entries."
                 ) { call in call.server.slowLog.reply(call) },
-                Command("LEN", arity: 2, flags: flags, since: "2.2.12", summary: "Returns the number of entries in the slow log.") { call in
+                Command(
+                    "LEN", arity: 2, flags: flags, since: "2.2.12",
+                    tips: "request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
+                    summary: "Returns the number of entries in the slow log."
+                ) { call in
                     call.reply.integer(call.server.slowLog.entries.count)
                 },
                 Command(
-                    "RESET", arity: 2, flags: flags, since: "2.2.12", complexity: "O(N) where N is the number of entries in the slowlog",
+                    "RESET", arity: 2, flags: flags, since: "2.2.12",
+                    tips: "request_policy:all_nodes response_policy:all_succeeded",
+                    complexity: "O(N) where N is the number of entries in the slowlog",
                     summary: "Clears all entries from the slow log."
                 ) { call in
                     call.server.slowLog.entries.removeAll()
@@ -66,7 +81,11 @@ extension StoreServer {
         Command(
             container: "MODULE", since: "4.0.0", summary: "A container for module commands.",
             subcommands: [
-                Command("LIST", arity: 2, flags: [.admin, .noScript], since: "4.0.0", summary: "Returns all loaded modules.") { call in
+                Command(
+                    "LIST", arity: 2, flags: [.admin, .noScript], since: "4.0.0",
+                    tips: "nondeterministic_output_order",
+                    summary: "Returns all loaded modules."
+                ) { call in
                     call.reply.array(0)
                 },
                 help("MODULE", since: "5.0.0", flags: [.loading, .stale], ["LIST", "    Return a list of loaded modules."]),
