@@ -215,7 +215,9 @@ extension StoreServer {
         errors.pointee.failures = nil
         if let slot, slot.pointee.name == Argument("EXEC") {
             if client.transaction != nil { endTransaction(client) }
-            client.reply.error(Array("EXECABORT Transaction discarded because of: ".utf8) + line)
+            // The general code is not repeated behind this one.
+            let reason = line.starts(with: "ERR ".utf8) ? line.dropFirst(4) : line[...]
+            client.reply.error(Array("EXECABORT Transaction discarded because of: ".utf8) + reason)
         } else {
             client.reply.error(line)
         }

@@ -54,7 +54,7 @@ extension StoreServer {
             call.reply.ok()
         },
         Command(
-            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipMonitor, .skipSlowLog], categories: [.transaction],
+            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipSlowLog], categories: [.transaction],
             since: "1.2.0", complexity: "Depends on commands in the transaction", summary: "Executes all commands in a transaction."
         ) { call in call.server.executeTransaction(call.client) },
         Command(

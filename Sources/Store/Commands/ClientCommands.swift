@@ -54,7 +54,7 @@ extension StoreServer {
                     complexity: "O(N) where N is the number of client connections", summary: "Terminates open connections."
                 ) { call in call.server.killClients(call) },
                 Command(
-                    "PAUSE", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "3.0.0",
+                    "PAUSE", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "2.9.50",
                     syntax: "timeout:int [mode(WRITE|ALL)]@6.2.0",
                     summary: "Suspends commands processing."
                 ) { call in call.server.pauseClients(call) },
@@ -71,7 +71,7 @@ extension StoreServer {
                     complexity: "O(log N) where N is the number of client connections",
                     summary: "Unblocks a client blocked by a blocking command from a different connection."
                 ) { call in call.server.unblockClient(call) },
-                Command("REPLY", arity: 3, flags: flags, categories: [.connection], since: "3.2.0", summary: "Instructs the server whether to reply to commands.") { call in
+                Command("REPLY", arity: 3, flags: flags, categories: [.connection], since: "3.2.0", syntax: "on_off_skip(ON|OFF|SKIP)", summary: "Instructs the server whether to reply to commands.") { call in
                     call.server.setReplies(call)
                 },
                 Command(
@@ -300,29 +300,30 @@ extension StoreServer {
 
     /// - Returns: false after an error reply.
     private func readKillFilter(_ call: borrowing Call, _ filter: inout KillFilter) -> Bool {
+        func naming(_ text: StaticString, _ name: Argument) -> [UInt8] { Argument(text).bytes + name.start(.max) + [0x27] }
         for i in stride(from: 2, to: call.count, by: 2) {
             guard i + 1 < call.count else {
                 call.syntaxError()
                 return false
             }
             let value = call[i + 1]
-            var problem: String?
+            var problem: [UInt8]?
             if call[i].isWord("id") {
                 filter.id = value.integer
-                if (filter.id ?? 0) < 1 { problem = "ERR client-id should be greater than 0" }
+                if (filter.id ?? 0) < 1 { problem = Argument("ERR client-id should be greater than 0").bytes }
             } else if call[i].isWord("type") {
                 filter.kind = ClientKind(value)
-                if filter.kind == nil { problem = "ERR Unknown client type '\(value.text)'" }
+                if filter.kind == nil { problem = naming("ERR Unknown client type '", value) }
             } else if call[i].isWord("addr") {
                 filter.address = value.text
             } else if call[i].isWord("laddr") {
                 filter.localAddress = value.text
             } else if call[i].isWord("user") {
-                if !(value == Argument("default")) { problem = "ERR No such user '\(value.text)'" }
+                if !(value == Argument("default")) { problem = naming("ERR No such user '", value) }
             } else if call[i].isWord("skipme"), value.isWord("yes") || value.isWord("no") {
                 filter.skipsMe = value.isWord("yes")
             } else {
-                problem = "ERR syntax error"
+                problem = Argument("ERR syntax error").bytes
             }
             if let problem {
                 call.reply.error(problem)

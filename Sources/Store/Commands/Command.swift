@@ -108,6 +108,8 @@ struct Command: Sendable {
     let heading: StaticString?
     /// Since when there is something better, and what that is.
     let deprecated: (since: StaticString, replacedBy: StaticString)?
+    /// Not meant for users (`syscmd`).
+    let isInternal: Bool
     let complexity: StaticString
     let summary: StaticString
     let subcommands: [Command]
@@ -118,7 +120,7 @@ struct Command: Sendable {
         _ name: StaticString, arity: Int, flags: CommandFlags = [], keys: KeyPositions = .none, member: Int = 0,
         categories: CommandCategories = [], since: StaticString, syntax: StaticString = "", access: StaticString = "",
         tips: StaticString = "", heading: StaticString? = nil, deprecated: (since: StaticString, replacedBy: StaticString)? = nil,
-        complexity: StaticString = "O(1)", summary: StaticString = "", subcommands: [Command] = [], run: @escaping @Sendable (borrowing Call) -> Void
+        isInternal: Bool = false, complexity: StaticString = "O(1)", summary: StaticString = "", subcommands: [Command] = [], run: @escaping @Sendable (borrowing Call) -> Void
     ) {
         self.name = name
         self.arity = arity
@@ -132,6 +134,7 @@ struct Command: Sendable {
         self.tips = tips
         self.heading = heading
         self.deprecated = deprecated
+        self.isInternal = isInternal
         self.complexity = complexity
         self.summary = summary
         self.subcommands = subcommands

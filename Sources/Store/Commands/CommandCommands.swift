@@ -253,9 +253,6 @@ extension Command {
         ]
         return order.first { allCategories.contains($0.0) }?.1 ?? "server"
     }
-
-    /// Not meant for users.
-    var isInternal: Bool { "\(summary)".hasPrefix("An internal command") }
 }
 
 extension Glob {

@@ -6,7 +6,7 @@ import RESP
 extension StoreServer {
     static let debugSubcommands: [Command] = [
         Command(
-            "DEBUG", arity: -2, flags: [.admin, .noScript, .loading, .stale], since: "1.0.0", complexity: "Depends on subcommand.",
+            "DEBUG", arity: -2, flags: [.admin, .noScript, .loading, .stale], since: "1.0.0", isInternal: true, complexity: "Depends on subcommand.",
             summary: "A container for debugging commands."
         ) { call in
             guard call.server.isAllowed(call.server.configuration.debugPermission, call.client) else {
@@ -68,7 +68,11 @@ extension StoreServer {
         },
         DebugHandler(name: "reload", counts: 2...Int.max) { call in call.server.debugReload(call) },
         DebugHandler(name: "populate", counts: 3...5) { call in call.server.debugPopulate(call) },
-        DebugHandler(name: "error", counts: 3...3) { call in call.reply.error(call[2].bytes) },
+        DebugHandler(name: "error", counts: 3...3) { call in
+            // Not counted among the errors: nothing has failed.
+            let line = call[2].bytes.map { $0 == 13 || $0 == 10 ? 32 : $0 }
+            call.reply.out.append([0x2D] + line + [13, 10])
+        },
         DebugHandler(name: "log", counts: 3...3) { call in
             call.server.logger.warning("DEBUG LOG: \(call[2].text)")
             call.reply.ok()
@@ -154,12 +158,10 @@ extension StoreServer {
     }
 
     private func debugPopulate(_ call: borrowing Call) {
-        guard let count = call.integer(2) else { return }
-        guard count >= 0 else { return call.reply.error("ERR value is out of range, must be positive") }
+        guard let count = call[2].integer, count >= 0 else { return call.reply.error("ERR value is out of range, must be positive") }
         var size = 0
         if call.count == 5 {
-            guard let asked = call.integer(4) else { return }
-            guard asked >= 0, asked <= Int64(configuration.protoMaxBulkLength) else { return call.reply.error("ERR value is out of range, must be positive") }
+            guard let asked = call[4].integer, asked >= 0, asked <= Int64(configuration.protoMaxBulkLength) else { return call.reply.error("ERR value is out of range, must be positive") }
             size = Int(asked)
         }
         let prefix = call.count > 3 ? call[3].bytes : Array("key".utf8)
@@ -210,6 +212,8 @@ extension StoreServer {
             reply.push(2)
             reply.bulk("server-cpu-usage")
             reply.integer(42)
+            // A push is no reply.
+            reply.bulk("Some real reply following the push reply")
         } else if call[2].isWord("array") {
             reply.array(3)
             for i in 0..<3 { reply.integer(i) }

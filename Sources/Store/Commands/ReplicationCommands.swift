@@ -14,7 +14,7 @@ extension StoreServer {
             summary: "Sets a Redis server as a replica of another, or promotes it to being a master."
         ) { call in call.server.replicaOf(call) },
         Command(
-            "REPLCONF", arity: -1, flags: [.admin, .noScript, .loading, .stale, .allowBusy], since: "3.0.0",
+            "REPLCONF", arity: -1, flags: [.admin, .noScript, .loading, .stale, .allowBusy], since: "3.0.0", isInternal: true,
             summary: "An internal command for configuring the replication stream."
         ) { call in call.server.replication.configure(call) },
         Command(

@@ -44,25 +44,28 @@ extension StoreServer {
             "LOLWUT", arity: -1, flags: [.readOnly, .fast], since: "5.0.0",
             syntax: "[VERSION version:int]",
             complexity: "", summary: "Displays computer art and the Redis version"
-        ) { call in call.reply.verbatim("A lookout in the mast sees the whole platform.\n\nRedis ver. \(StoreVersion.redis), vigie \(StoreVersion.vigie)\n") },
+        ) { call in
+            if call.count > 2, call[1].isWord("version"), call.integer(2) == nil { return }
+            call.reply.verbatim("A lookout in the mast sees the whole platform.\n\nRedis ver. \(StoreVersion.redis), vigie \(StoreVersion.vigie)\n")
+        },
         Command(
             container: "SLOWLOG", since: "2.2.12", summary: "A container for slow log commands.",
             subcommands: [
                 Command(
-                    "GET", arity: -2, flags: flags, since: "2.2.12",
+                    "GET", arity: -2, flags: [.admin, .loading, .stale], since: "2.2.12",
                     syntax: "[count:int]", tips: "request_policy:all_nodes nondeterministic_output",
                     complexity: "O(N) where N is the number of entries returned",
                     summary: "Returns the slow log's entries."
                 ) { call in call.server.slowLog.reply(call) },
                 Command(
-                    "LEN", arity: 2, flags: flags, since: "2.2.12",
+                    "LEN", arity: 2, flags: [.admin, .loading, .stale], since: "2.2.12",
                     tips: "request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
                     summary: "Returns the number of entries in the slow log."
                 ) { call in
                     call.reply.integer(call.server.slowLog.entries.count)
                 },
                 Command(
-                    "RESET", arity: 2, flags: flags, since: "2.2.12",
+                    "RESET", arity: 2, flags: [.admin, .loading, .stale], since: "2.2.12",
                     tips: "request_policy:all_nodes response_policy:all_succeeded",
                     complexity: "O(N) where N is the number of entries in the slowlog",
                     summary: "Clears all entries from the slow log."
