@@ -190,8 +190,8 @@ public final class Connection: EventSource {
         scheduleFlush()
     }
 
-    /// True once `closeAfterFlush` was called.
-    public var isClosing: Bool { isClosingAfterFlush || currentPhase == .closed }
+    /// True once `closeAfterFlush` was called, or when the output has grown beyond its limit: nothing more is to be answered.
+    public var isClosing: Bool { isClosingAfterFlush || isOverLimit || currentPhase == .closed }
     public var isReading: Bool { !isReadingPaused }
     /// The peer has ended its half.
     public var hasReachedEnd: Bool { hasReadEnd }

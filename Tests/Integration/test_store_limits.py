@@ -4,7 +4,6 @@ import os
 import re
 import resource
 import socket
-import struct
 import subprocess
 import sys
 import textwrap
@@ -60,7 +59,7 @@ class Watcher:
 
 
 def test_a_client_that_never_reads_is_closed_at_the_hard_limit(vigie_store):
-    store = vigie_store(client_output_buffer_limit="normal 4mb 0 0")
+    store = vigie_store(client_output_buffer_limit=["normal", "4mb", "0", "0"])
     store.call("SET", "large", "x" * 100_000)
     watcher = Watcher(store)
     with RawClient(store.port) as client:
@@ -72,7 +71,7 @@ def test_a_client_that_never_reads_is_closed_at_the_hard_limit(vigie_store):
 
 
 def test_a_client_that_never_reads_is_closed_at_the_soft_limit(vigie_store):
-    store = vigie_store(client_output_buffer_limit="normal 0 1mb 1")
+    store = vigie_store(client_output_buffer_limit=["normal", "0", "1mb", "1"])
     store.call("SET", "large", "x" * 100_000)
     with RawClient(store.port) as client:
         client.send_raw(encode("GET", "large") * 100)
@@ -83,7 +82,7 @@ def test_a_client_that_never_reads_is_closed_at_the_soft_limit(vigie_store):
 
 
 def test_a_subscriber_that_never_reads_is_closed_at_its_class_limit(vigie_store):
-    store = vigie_store(client_output_buffer_limit="pubsub 2mb 0 0")
+    store = vigie_store(client_output_buffer_limit=["pubsub", "2mb", "0", "0"])
     with store.raw() as subscriber, store.raw() as publisher:
         subscriber.call("SUBSCRIBE", "news")
         for _ in range(400):
@@ -130,8 +129,7 @@ def test_an_announcement_of_two_billion_arguments_costs_nothing(vigie_store):
         client.send_raw(b"*2147483647\r\n$4\r\nPING\r\n$536870912\r\n")
     for _ in range(10):
         assert store.call("PING") == b"PONG"
-    virtual = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{store.pid}/status").read())[1]) * 1024
-    assert virtual - before < 20_000_000
+    assert resident_bytes(store) - before < 20_000_000
     assert_idle(store)
 
 
@@ -209,7 +207,7 @@ def test_maxclients_can_be_changed(vigie_store, redis_server):
             assert one.call("CONFIG", "SET", "maxclients", "3") == b"+OK\r\n"
             with server.raw() as three:
                 assert three.call("PING") == b"+PONG\r\n"
-            assert int(server.info("stats")["rejected_connections"]) == 1
+            assert b"rejected_connections:1\r\n" in one.value("INFO", "stats")
 
 
 def test_every_byte_and_nothing_at_all_as_key_and_value(vigie_store):
@@ -253,7 +251,7 @@ class Sink:
         assert area[:count].endswith(b"\r\n")
 
 
-@pytest.mark.time_limit(90)
+@pytest.mark.time_limit(180)
 def test_keys_and_values_of_512_megabytes(vigie_store):
     """proto-max-bulk-len's default exactly, as value and as key; one byte more is refused. About 1.6 GB of memory."""
     store = vigie_store()
@@ -283,12 +281,12 @@ def test_keys_and_values_of_512_megabytes(vigie_store):
         client.send_raw(b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (size + 1))
         assert client.read() == b"-ERR Protocol error: invalid bulk length\r\n" and client.closed()
     took = time.monotonic() - began
-    watcher.end(3.0)
+    watcher.end(15.0)
     wait_until(lambda: resident_bytes(store) < 200_000_000, 5)
     print(f"{took:.1f} s")
 
 
-@pytest.mark.time_limit(120)
+@pytest.mark.time_limit(400)
 def test_100_000_connections_opened_and_dropped(vigie_store):
     """Some say nothing, some half a request, some whole ones; some end in order, most with a reset."""
     store = vigie_store()
@@ -317,7 +315,7 @@ def test_100_000_connections_opened_and_dropped(vigie_store):
     # A connection that is reset before it is accepted is not seen.
     wait_until(lambda: int(store.info("stats")["total_connections_received"]) >= 90_000, 10)
     wait_until(lambda: store.info("clients")["connected_clients"] == "2", 10)
-    watcher.end(2.0)
+    watcher.end(5.0)
     assert resident_bytes(store) - before < 8_000_000
     assert len(os.listdir(f"/proc/{store.pid}/fd")) < 30
     assert_idle(store)

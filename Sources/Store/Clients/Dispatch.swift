@@ -315,28 +315,31 @@ extension StoreServer {
         let flags = slot.pointee.command.flags
         if flags.contains(.skipMonitor) || flags.contains(.admin) { return }
         let address = if case .unix(let path) = client.connection.peer { "unix:\(path)" } else { "\(client.connection.peer)" }
-        let firstSecret = StoreServer.firstSecret(slot.pointee.fullName, arguments, count)
+        let secrets = StoreServer.secrets(slot.pointee.fullName, arguments, count)
         let now = loop.clock.pointee.wallMicroseconds
         let fraction = String(1_000_000 + now % 1_000_000).dropFirst()
         var line = "+\(now / 1_000_000).\(fraction) [\(client.db.id) \(address)]"
-        for i in 0..<count { line += i >= firstSecret ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
+        for i in 0..<count { line += secrets.contains(i) ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
         line += "\r\n"
         for monitor in monitors { monitor.output.append(line) }
     }
 }
 
 extension StoreServer {
-    /// The index of the first argument that must not be shown: all of AUTH's are secret, those behind HELLO's AUTH, and passwords that
-    /// CONFIG SET sets.
-    static func firstSecret(_ name: String, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Int {
+    /// The arguments that must not be shown: all of AUTH's, user and password behind HELLO's AUTH, passwords that CONFIG SET sets.
+    static func secrets(_ name: String, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Set<Int> {
         switch name {
-        case "auth": return 1
-        case "acl|setuser": return 2
+        case "auth": return Set(1..<count)
+        case "acl|setuser": return Set(2..<count)
         case "hello":
-            return (1..<count).first { arguments[$0].isWord("auth") }.map { $0 + 1 } ?? count
+            guard let option = (2..<max(2, count)).first(where: { arguments[$0].isWord("auth") }) else { return [] }
+            return Set((option + 1..<option + 3).prefix { $0 < count })
         case "config|set":
-            return stride(from: 2, to: count, by: 2).first { arguments[$0].isWord("requirepass") || arguments[$0].isWord("masterauth") }.map { $0 + 1 } ?? count
-        default: return count
+            let options = stride(from: 2, to: count - 1, by: 2).filter {
+                arguments[$0].isWord("requirepass") || arguments[$0].isWord("masterauth") || arguments[$0].isWord("masteruser")
+            }
+            return Set(options.map { $0 + 1 })
+        default: return []
         }
     }
 }

@@ -20,13 +20,13 @@ struct SlowLog {
     private static let argumentsMax = 32
     private static let argumentLengthMax = 128
 
-    mutating func add(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int, firstSecret: Int, microseconds: Int64, at time: Int64, lengthMax: Int) {
+    mutating func add(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int, secrets: Set<Int>, microseconds: Int64, at time: Int64, lengthMax: Int) {
         guard lengthMax > 0 else { return }
         var copies: [[UInt8]] = []
         for i in 0..<min(count, SlowLog.argumentsMax) {
             if i == SlowLog.argumentsMax - 1, count > SlowLog.argumentsMax {
                 copies.append(Array("... (\(count - SlowLog.argumentsMax + 1) more arguments)".utf8))
-            } else if i >= firstSecret {
+            } else if secrets.contains(i) {
                 copies.append(Array("(redacted)".utf8))
             } else if arguments[i].count > SlowLog.argumentLengthMax {
                 let rest = arguments[i].count - SlowLog.argumentLengthMax
@@ -104,7 +104,7 @@ extension StoreServer {
         let threshold = configuration.slowLogThreshold
         guard threshold >= 0, took >= UInt64(threshold) &* 1000, !flags.contains(.skipSlowLog) else { return }
         slowLog.add(
-            client, arguments, count, firstSecret: StoreServer.firstSecret(slot.pointee.fullName, arguments, count),
+            client, arguments, count, secrets: StoreServer.secrets(slot.pointee.fullName, arguments, count),
             microseconds: Int64(took / 1000), at: loop.wallMilliseconds / 1000, lengthMax: configuration.slowLogLength)
     }
 }
