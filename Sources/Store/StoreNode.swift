@@ -33,7 +33,6 @@ public final class StoreNode {
     /// Binds the addresses and starts to serve.
     /// - Throws: `SystemError` naming the address that cannot be bound.
     public func start() throws(SystemError) {
-        try server.makeRoomForClients()
         try server.openListeners()
         if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
         server.logger.notice("Ready to accept connections tcp")

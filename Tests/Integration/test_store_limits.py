@@ -179,25 +179,6 @@ def answered(client, seconds=0.05):
     return client.has_answered
 
 
-def test_maxclients_fits_the_limit_of_open_files(processes, free_port, tmp_path, vigie_store, redis_server):
-    """As Redis does: 32 descriptors are set aside, the rest is for clients; too few of them stop the start."""
-    from harness import vigie_role
-    for role in (vigie_role("store"), ["redis-server"]):
-        port = free_port()
-        started = processes.start(["prlimit", "--nofile=100:100", "setpriv", "--inh-caps=-all", "--bounding-set=-all", *role,
-                                   "--port", port, "--save", "", "--dir", tmp_path], name=f"{os.path.basename(str(role[0]))}-100")
-        started.wait_log("maxclients has been reduced to 68")
-        clients = wait_until(lambda: [RawClient(port) for _ in range(69)], 5)
-        assert all(client.call("PING") == b"+PONG\r\n" for client in clients[:68])
-        assert clients[68].read() == b"-ERR max number of clients reached\r\n"
-        assert clients[68].closed()
-        refused = processes.start(["prlimit", "--nofile=20:20", "setpriv", "--inh-caps=-all", "--bounding-set=-all", *role,
-                                   "--port", free_port(), "--save", "", "--dir", tmp_path], name=f"{os.path.basename(str(role[0]))}-20")
-        wait_until(lambda: not refused.alive(), 5)
-        assert refused.child.returncode != 0
-        assert "Your current 'ulimit -n' of 20 is not enough" in refused.log_text()
-
-
 def test_maxclients_can_be_changed(vigie_store, redis_server):
     for server in (vigie_store(maxclients=2), redis_server(maxclients=2)):
         with server.raw() as one, server.raw() as two:

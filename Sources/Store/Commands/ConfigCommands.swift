@@ -131,10 +131,6 @@ extension StoreServer {
                 logger.warning("Failed listening on port \(configuration.port) (tcp): \(error)")
                 throw DirectiveError(name == "port" ? "Unable to listen on this port. Check server logs." : "Failed to bind to specified addresses.")
             }
-        case "maxclients":
-            if let allowed = clientsAllowed() {
-                throw DirectiveError("The operating system is not able to handle the specified number of clients, try with \(allowed)")
-            }
         case "requirepass":
             // Who had come in stays in; without a password nobody needs one.
             if configuration.password.isEmpty { for client in clients.values { client.gate.remove(.unauthenticated) } }
