@@ -206,6 +206,12 @@ extension StoreServer {
         let flags = slot.pointee.command.flags
         func refuse(_ text: String) -> Bool {
             slot.pointee.rejected += 1
+            // An EXEC that is refused ends its transaction.
+            if slot.pointee.name.isWord("exec") {
+                endTransaction(client)
+                client.reply.error("EXECABORT Transaction discarded because of: \(text.hasPrefix("ERR ") ? String(text.dropFirst(4)) : text)")
+                return false
+            }
             flagTransaction(client)
             client.reply.error(text)
             return false

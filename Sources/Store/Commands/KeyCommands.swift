@@ -211,7 +211,7 @@ extension StoreServer {
     }
 
     private func scan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[1].text) else { return call.reply.error("ERR invalid cursor") }
+        guard let cursor = call[1].scanCursor else { return call.reply.error("ERR invalid cursor") }
         guard let options = ScanOptions(call, from: 2, allowsType: true) else { return }
         let now = call.db.now
         var names: [Argument] = []
@@ -325,6 +325,29 @@ struct ScanOptions {
             }
         }
     }
+}
+
+extension Argument {
+    /// A cursor of SCAN, as strtoul(3) reads it: a sign may stand before it, nothing at all is 0, and the text ends with a zero byte.
+    var scanCursor: UInt64? {
+        var index = 0
+        if index < count, self[index] == 0x2D || self[index] == 0x2B { index = 1 }
+        var value: UInt64 = 0
+        while index < count, self[index] != 0 {
+            let digit = self[index] &- 48
+            let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+            guard digit <= 9, !overflow else { return nil }
+            let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
+            if carry { return nil }
+            value = sum
+            index += 1
+        }
+        // A sign alone is no number, so that what strtoul did not read is the sign.
+        if count > 0, index == 1, self[0] == 0x2D || self[0] == 0x2B { return nil }
+        return self[0, default: 0] == 0x2D ? 0 &- value : value
+    }
+
+    private subscript(index: Int, default value: UInt8) -> UInt8 { index < count ? self[index] : value }
 }
 
 extension Entry {

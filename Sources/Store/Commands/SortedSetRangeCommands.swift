@@ -124,8 +124,7 @@ extension StoreServer {
         init?(_ argument: Argument) {
             isExclusive = argument.count > 0 && argument[0] == 0x28
             let number = isExclusive ? Argument(base: argument.base + 1, count: argument.count - 1) : argument
-            // Nothing at all counts as 0, as strtod has it.
-            guard let value = number.count == 0 ? 0 : number.score else { return nil }
+            guard let value = number.looseDouble else { return nil }
             self.value = value
         }
     }

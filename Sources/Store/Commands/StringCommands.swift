@@ -180,7 +180,7 @@ extension StoreServer {
         var onlyExisting = false
         var wantsOld = false
         var keepExpiry = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 3
         while i < call.count {
             let option = call[i]
@@ -190,16 +190,20 @@ extension StoreServer {
                 onlyExisting = true
             } else if option.isWord("get") {
                 wantsOld = true
-            } else if option.isWord("keepttl"), expiry == nil {
+            } else if option.isWord("keepttl"), time == nil {
                 keepExpiry = true
-            } else if let unit = ExpiryUnit(option), !keepExpiry, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(option), !keepExpiry, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
             i += 1
+        }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
         }
         let key = call[1]
         let position = lookupForWrite(call.db, key)
@@ -258,15 +262,14 @@ extension StoreServer {
 
     private func getEx(_ call: borrowing Call) {
         var persists = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 2
         while i < call.count {
-            if call[i].isWord("persist"), expiry == nil {
+            if call[i].isWord("persist"), time == nil {
                 persists = true
-            } else if let unit = ExpiryUnit(call[i]), !persists, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(call[i]), !persists, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
@@ -275,6 +278,11 @@ extension StoreServer {
         guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.null() }
         let entry = Entry(position.element)
         guard entry.type == .string else { return call.wrongType() }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
+        }
         call.replyString(entry)
         if let expiry {
             if expiry <= call.db.now, !isApplyingMasterStream {
@@ -346,12 +354,24 @@ extension StoreServer {
         guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
         let text = LongDouble.text(sum)
         text.withUnsafeBytes { bytes in
-            call.db.setString(key, Argument(bytes), expiry: nil, keepExpiry: true)
+            storeText(call.db, key, position, Argument(bytes))
             call.reply.bulk(Argument(bytes))
         }
         changed(call.db, key, .string, "incrbyfloat")
         // The outcome, not the sum, is passed on: floating point may differ elsewhere.
         propagate(as: [[Array("SET".utf8), key.bytes, text, Array("KEEPTTL".utf8)]])
+    }
+
+    /// Stores text that stays text although it may look like a whole number, as `OBJECT ENCODING` tells; the expiry stays.
+    private func storeText(_ db: Database, _ key: Argument, _ position: Database.Position?, _ text: Argument) {
+        guard text.count <= Entry.embeddedMax else { return db.setString(key, text, expiry: nil, keepExpiry: true) }
+        let old = position.map { Entry($0.element) }
+        let made = Entry.make(
+            key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock, valueSize: 4 + text.count)
+        made.writeEmbedded(text)
+        guard let position, let old else { return db.add(made) }
+        old.freeValue()
+        db.replace(position, with: made)
     }
 
     // MARK: parts of strings

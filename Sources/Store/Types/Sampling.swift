@@ -48,7 +48,7 @@ extension StoreServer {
     /// What HSCAN, SSCAN and ZSCAN begin with.
     /// - Returns: the collection, the cursor and the options; nil when a reply was made already.
     func beginScan(_ call: borrowing Call, _ type: ValueType) -> (entry: Entry, cursor: UInt64, options: ScanOptions)? {
-        guard let cursor = UInt64(call[2].text) else {
+        guard let cursor = call[2].scanCursor else {
             call.reply.error("ERR invalid cursor")
             return nil
         }

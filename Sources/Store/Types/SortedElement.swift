@@ -83,3 +83,18 @@ extension Argument {
         return isNegative ? -value : value
     }
 }
+
+extension Argument {
+    /// As strtod(3) reads it up to the first zero byte, space before the number and overflow included; nothing at all is 0. Nil for NaN
+    /// and for text behind the number.
+    var looseDouble: Double? {
+        guard count < 400 else { return nil }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: count + 1) { copy in
+            memcpy(copy.baseAddress!, base, count)
+            copy[count] = 0
+            var end: UnsafeMutablePointer<CChar>?
+            let value = strtod(copy.baseAddress!, &end)
+            return end!.pointee == 0 && !value.isNaN ? value : nil
+        }
+    }
+}
