@@ -47,9 +47,12 @@ public struct ReplyWriter {
         raw("\r\n")
     }
 
-    public func error(_ text: String) {
+    public func error(_ text: String) { error(Array(text.utf8)) }
+
+    /// An error whose text quotes bytes of a request.
+    public func error(_ text: [UInt8]) {
         raw("-")
-        var line = Array(text.utf8)
+        var line = text
         for i in line.indices where line[i] == 13 || line[i] == 10 { line[i] = 32 }
         out.append(line)
         raw("\r\n")

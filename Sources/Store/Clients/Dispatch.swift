@@ -144,8 +144,10 @@ extension StoreServer {
     /// Executes a command that has been found.
     private func execute(_ client: Client, _ command: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         var slot = command
-        if !slot.pointee.subcommands.isEmpty, count > 1,
-            let found = slot.pointee.subcommands.first(where: { CommandTable.same($0.pointee.name, arguments[1]) }) {
+        if !slot.pointee.subcommands.isEmpty, count > 1 {
+            guard let found = slot.pointee.subcommands.first(where: { CommandTable.same($0.pointee.name, arguments[1]) }) else {
+                return unknownSubcommand(client, slot, arguments[1])
+            }
             slot = found
         }
         let arity = slot.pointee.arity
@@ -182,19 +184,31 @@ extension StoreServer {
         }
     }
 
+    private func unknownSubcommand(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ word: Argument) {
+        flagTransaction(client)
+        if !client.isAuthenticated {
+            client.reply.error("NOAUTH Authentication required.")
+            return
+        }
+        client.reply.error(
+            Array("ERR unknown subcommand '".utf8) + word.buffer.prefix { $0 != 0 }.prefix(128)
+                + Array("'. Try \(slot.pointee.command.name) HELP.".utf8))
+    }
+
     private func unknownCommand(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         flagTransaction(client)
         if !client.isAuthenticated {
             client.reply.error("NOAUTH Authentication required.")
             return
         }
-        var text = "ERR unknown command '\(arguments[0].text.prefix(128))', with args beginning with: "
+        // Redis ends each word at a zero byte, and lets all arguments together have 128 bytes or little more.
+        func quoted(_ word: Argument, _ limit: Int) -> [UInt8] { [0x27] + word.buffer.prefix { $0 != 0 }.prefix(limit) + [0x27] }
+        var words: [UInt8] = []
         for i in 1..<max(1, count) {
-            guard text.utf8.count < 128 + 48 else { break }
-            // Redis ends at a zero byte here.
-            text += "'\(arguments[i].text.prefix { $0 != "\0" }.prefix(128))' "
+            guard words.count < 128 else { break }
+            words += quoted(arguments[i], 128 - words.count) + [0x20]
         }
-        client.reply.error(text)
+        client.reply.error(Array("ERR unknown command ".utf8) + quoted(arguments[0], 128) + Array(", with args beginning with: ".utf8) + words)
     }
 
     /// A command that was refused makes the transaction that it belongs to fail.

@@ -208,11 +208,24 @@ extension StoreServer {
                     complexity: "O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels",
                     summary: "Returns the count of subscribers of shard channels."
                 ) { call in call.server.countSubscribers(call, call.server.pubsub.shardChannels) },
+                help("PUBSUB", since: "6.2.0", [
+                    "CHANNELS [<pattern>]",
+                    "    Return the currently active channels matching a <pattern> (default: '*').",
+                    "NUMPAT",
+                    "    Return number of subscriptions to patterns.",
+                    "NUMSUB [<channel> ...]",
+                    "    Return the number of subscribers for the specified channels, excluding",
+                    "    pattern subscriptions(default: no channels).",
+                    "SHARDCHANNELS [<pattern>]",
+                    "    Return the currently active shard level channels matching a <pattern> (default: '*').",
+                    "SHARDNUMSUB [<shardchannel> ...]",
+                    "    Return the number of subscribers for the specified shard level channel(s)",
+                ]),
             ]),
     ]
 
     private func listChannels(_ call: borrowing Call, _ table: [[UInt8]: [Client]]) {
-        if call.count > 3 { return call.wrongArity() }
+        if call.count > 3 { return call.wrongSubcommand("PUBSUB") }
         let pattern = call.count == 3 ? call[2] : Argument("*")
         let names = table.keys.filter { name in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } }
         call.reply.array(names.count)

@@ -27,7 +27,17 @@ struct Call: ~Copyable {
     func wrongArity() { reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command") }
 
     func unknownSubcommand() {
-        reply.error("ERR unknown subcommand '\(self[1].text.prefix(128))'. Try \(slot.pointee.command.name) HELP.")
+        error("ERR unknown subcommand '", self[1], "'. Try \(slot.pointee.command.name) HELP.", max: 128)
+    }
+
+    /// What a subcommand answers whose number of arguments is right by its declaration and wrong even so.
+    func wrongSubcommand(_ container: StaticString) {
+        error("ERR unknown subcommand or wrong number of arguments for '", self[1], "'. Try \(container) HELP.", max: 128)
+    }
+
+    /// An error that quotes an argument, as C's formats print it: up to the first zero byte.
+    func error(_ before: String, _ argument: Argument, _ after: String = "", max: Int = .max) {
+        reply.error(Array(before.utf8) + argument.buffer.prefix { $0 != 0 }.prefix(max) + Array(after.utf8))
     }
 
     /// Argument `index` as a whole number; replies with an error when it is none.

@@ -48,9 +48,8 @@ extension StoreServer {
             "SELECT", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0",
             summary: "Changes the selected database."
         ) { call in
-            guard let id = call.integer(1) else { return }
-            guard id >= 0, id < call.server.databases.count else { return call.reply.error("ERR DB index is out of range") }
-            call.client.db = call.server.databases[Int(id)]
+            guard let db = call.server.databaseIndex(call, 1) else { return }
+            call.client.db = db
             call.reply.ok()
         },
     ]

@@ -157,7 +157,7 @@ extension StoreServer {
             let option = call[i]
             if option.isWord("nx") { onlyNone = true } else if option.isWord("xx") { onlySome = true }
             else if option.isWord("gt") { onlyGreater = true } else if option.isWord("lt") { onlyLess = true }
-            else { return call.reply.error("ERR Unsupported option \(option.text)") }
+            else { return call.error("ERR Unsupported option ", option) }
         }
         if onlyNone, onlySome || onlyGreater || onlyLess {
             return call.reply.error("ERR NX and XX, GT or LT options at the same time are not compatible")
@@ -216,9 +216,11 @@ extension StoreServer {
         let now = call.db.now
         var names: [Argument] = []
         var next = cursor
-        var rounds = options.count * 10
+        var rounds = options.rounds
+        var seen = 0
         repeat {
             next = call.db.entries.scan(next) { element in
+                seen += 1
                 let entry = Entry(element)
                 if entry.hasExpiry, entry.expiry <= now { return }
                 if let type = options.type, type != "\(entry.type.name)" { return }
@@ -226,7 +228,7 @@ extension StoreServer {
                 names.append(entry.key)
             }
             rounds -= 1
-        } while next != 0 && names.count < options.count && rounds > 0
+        } while next != 0 && seen < options.count && rounds > 0
         call.reply.array(2)
         call.reply.bulk(String(next))
         call.reply.array(names.count)
@@ -248,9 +250,18 @@ extension StoreServer {
         db.removeAll()
     }
 
-    private func databaseIndex(_ call: borrowing Call, _ index: Int, _ error: StaticString) -> Database? {
+    /// The database whose number is argument `index`.
+    /// - Parameter error: what to answer when it is no number of 32 bits, in place of the usual words.
+    /// - Returns: nil after an error reply.
+    func databaseIndex(_ call: borrowing Call, _ index: Int, _ error: StaticString? = nil) -> Database? {
         guard let id = call[index].integer, id >= Int64(Int32.min), id <= Int64(Int32.max) else {
-            call.reply.error(error)
+            if let error {
+                call.reply.error(error)
+            } else if call[index].integer == nil {
+                call.notAnInteger()
+            } else {
+                call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
+            }
             return nil
         }
         guard id >= 0, id < databases.count else {
@@ -261,7 +272,7 @@ extension StoreServer {
     }
 
     private func move(_ call: borrowing Call) {
-        guard let target = databaseIndex(call, 2, "ERR value is not an integer or out of range") else { return }
+        guard let target = databaseIndex(call, 2) else { return }
         if target.id == call.db.id { return call.reply.error("ERR source and destination objects are the same") }
         guard let position = lookupForWrite(call.db, call[1]), lookupForWrite(target, call[1]) == nil else {
             return call.reply.integer(0)
@@ -277,8 +288,8 @@ extension StoreServer {
         guard let first = databaseIndex(call, 1, "ERR invalid first DB index"),
             let second = databaseIndex(call, 2, "ERR invalid second DB index")
         else { return }
-        touchAllWatched(first)
-        touchAllWatched(second)
+        touchAllWatched(first, replacedBy: second)
+        touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)
         for name in blocking.waiting.keys where name.db == first.id || name.db == second.id {
             name.key.withUnsafeBytes { key in
@@ -296,6 +307,8 @@ struct ScanOptions {
     var pattern: Argument?
     var type: String?
     var noValues = false
+    /// Empty buckets are passed over, but no more than that many.
+    var rounds: Int { min(count, 1 << 40) * 10 }
 
     /// - Returns: nil after an error reply.
     init?(_ call: borrowing Call, from first: Int, allowsType: Bool = false, allowsNoValues: Bool = false) {

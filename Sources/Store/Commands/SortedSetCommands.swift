@@ -67,14 +67,13 @@ extension StoreServer {
             "ZMPOP", arity: -4, flags: [.write, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "7.0.0",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped."
-        ) { call in call.server.zPopFromAny(call, numberAt: 1, timeout: nil) },
+        ) { call in call.server.zPopFromAny(call, numberAt: 1, isBlocking: false) },
         Command(
             "BZMPOP", arity: -5, flags: [.write, .blocking, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "7.0.0",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in
-            guard let timeout = call.server.blockingTimeout(call, call[1]) else { return }
-            call.server.zPopFromAny(call, numberAt: 2, timeout: timeout)
+            call.server.zPopFromAny(call, numberAt: 2, isBlocking: true)
         },
         Command(
             "BZPOPMIN", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
@@ -350,11 +349,11 @@ extension StoreServer {
         return true
     }
 
-    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, timeout: Int64?) {
-        guard let number = call[index].integer, number > 0, number <= Int64(Int32.max) else {
+    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, isBlocking: Bool) {
+        guard let number = call[index].integer, number > 0 else {
             return call.reply.error("ERR numkeys should be greater than 0")
         }
-        guard Int(number) <= call.count - index - 2 else { return call.syntaxError() }
+        guard number <= Int64(call.count - index - 2) else { return call.syntaxError() }
         let where_ = index + 1 + Int(number)
         let end: SortedEnd
         if call[where_].isWord("min") { end = .lowest } else if call[where_].isWord("max") { end = .highest } else { return call.syntaxError() }
@@ -363,6 +362,12 @@ extension StoreServer {
             guard call.count == where_ + 3, call[where_ + 1].isWord("count") else { return call.syntaxError() }
             guard let value = call[where_ + 2].integer, value > 0 else { return call.reply.error("ERR count should be greater than 0") }
             count = Int(value)
+        }
+        // The time-out stands first and is looked at last.
+        var timeout: Int64?
+        if isBlocking {
+            timeout = blockingTimeout(call, call[1])
+            if timeout == nil { return }
         }
         for i in index + 1..<where_ {
             guard let position = lookupForWrite(call.db, call[i]) else { continue }
@@ -450,28 +455,19 @@ extension StoreServer {
     }
 
     private func zScan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[2].text) else { return call.reply.error("ERR invalid cursor") }
-        let found = lookup(call.db, call[1])
-        if let found, found.type != .sortedSet { return call.wrongType() }
-        guard let options = ScanOptions(call, from: 3) else { return }
-        var pairs: [([UInt8], Double)] = []
+        guard let (entry, cursor, options) = beginScan(call, .sortedSet) else { return }
+        var pairs: [([UInt8], String)] = []
         var next: UInt64 = 0
-        func take(_ member: Argument, _ score: Double) {
-            if let pattern = options.pattern, !Glob.matches(pattern, member) { return }
-            pairs.append((member.bytes, score))
-        }
-        if let found {
-            let set = SortedSet(found)
-            switch set.form {
-            case .small: set.forEach(take)
-            case .large(let index):
-                next = cursor
-                var rounds = options.count * 10
-                repeat {
-                    next = index.members.scan(next) { take(SortedElement($0).member, SortedElement($0).score) }
-                    rounds -= 1
-                } while next != 0 && pairs.count < options.count && rounds > 0
-            }
+        func matches(_ member: Argument) -> Bool { options.pattern.map { Glob.matches($0, member) } ?? true }
+        let set = SortedSet(entry)
+        switch set.form {
+        case .small:
+            set.forEach { member, score in if matches(member) { pairs.append((member.bytes, Decimal.shortest(score))) } }
+        case .large(let index):
+            let (after, elements) = scanTable(index.members, cursor, options)
+            next = after
+            // Large ones have scores with seventeen digits here, and only here.
+            pairs = elements.map { (SortedElement($0).member.bytes, LongDouble.short(SortedElement($0).score)) }
         }
         call.reply.array(2)
         call.reply.bulk(String(next))
@@ -479,7 +475,7 @@ extension StoreServer {
         for (member, score) in pairs {
             call.reply.bulk(member)
             // Not a double under RESP3 either.
-            call.reply.bulk(Decimal.shortest(score))
+            call.reply.bulk(score)
         }
     }
 }

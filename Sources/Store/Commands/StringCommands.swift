@@ -168,11 +168,13 @@ extension StoreServer {
     /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
+        let wasOver: Bool
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
         } else {
-            call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
         }
+        if wasOver, !replication.isReplica { expired(call.db, call[key]) }
     }
 
     private func setWithOptions(_ call: borrowing Call) {
@@ -217,16 +219,6 @@ extension StoreServer {
         }
         if (onlyNew && position != nil) || (onlyExisting && position == nil) {
             if !wantsOld { call.reply.null() }
-            return
-        }
-        if let expiry, expiry <= call.db.now, !isApplyingMasterStream, !gate.contains(.loading) {
-            // Over before it began: the key is gone.
-            if position != nil {
-                _ = call.db.remove(key)
-            }
-            changed(call.db, key, .generic, "del")
-            propagate(as: [[Array("DEL".utf8), key.bytes]])
-            if !wantsOld { call.reply.ok() }
             return
         }
         if expiry != nil || wantsOld {
@@ -364,7 +356,10 @@ extension StoreServer {
 
     /// Stores text that stays text although it may look like a whole number, as `OBJECT ENCODING` tells; the expiry stays.
     private func storeText(_ db: Database, _ key: Argument, _ position: Database.Position?, _ text: Argument) {
-        guard text.count <= Entry.embeddedMax else { return db.setString(key, text, expiry: nil, keepExpiry: true) }
+        guard text.count <= Entry.embeddedMax else {
+            db.setString(key, text, expiry: nil, keepExpiry: true)
+            return
+        }
         let old = position.map { Entry($0.element) }
         let made = Entry.make(
             key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock, valueSize: 4 + text.count)
@@ -505,9 +500,25 @@ extension StoreServer {
 /// Numbers of INCRBYFLOAT and HINCRBYFLOAT: 80-bit, printed with 17 digits behind the point and without trailing zeros.
 enum LongDouble {
     static func parse(_ argument: Argument) -> Float80? {
-        guard argument.count > 0, argument.count < 256, argument[0] > 32 else { return nil }
-        guard let value = Float80(argument.text), !value.isNaN else { return nil }
-        return value
+        guard argument.count > 0, argument.count < 5120, argument[0] != 32, !(9...13).contains(argument[0]) else { return nil }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: argument.count + 1) { copy in
+            memcpy(copy.baseAddress!, argument.base, argument.count)
+            copy[argument.count] = 0
+            var end: UnsafeMutablePointer<CChar>?
+            errno = 0
+            let value = strtold(copy.baseAddress!, &end)
+            guard end == copy.baseAddress! + argument.count, !value.isNaN else { return nil }
+            if errno == ERANGE, value.isInfinite || value == 0 { return nil }
+            return value
+        }
+    }
+
+    /// With 17 digits in all.
+    static func short(_ value: Double) -> String {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
+            _ = withVaList([Float80(value)]) { vsnprintf(buffer.baseAddress!, buffer.count, "%.17Lg", $0) }
+            return String(cString: buffer.baseAddress!)
+        }
     }
 
     static func text(_ value: Float80) -> [UInt8] {

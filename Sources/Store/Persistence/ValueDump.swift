@@ -39,7 +39,7 @@ enum ValueDump {
         let said = UInt64(littleEndian: (dump.raw + end + 2).loadUnaligned(as: UInt64.self))
         var checksum = CRC64()
         checksum.update(UnsafeRawBufferPointer(start: dump.raw, count: end + 2))
-        guard said == 0 || said == checksum.value else { return .damaged }
+        guard said == checksum.value else { return .damaged }
 
         var file: [UInt8] = []
         let writer = RDBWriter(compresses: false, checksums: false) {

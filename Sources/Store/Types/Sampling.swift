@@ -32,8 +32,7 @@ extension StoreServer {
         var found: [UnsafeMutableRawPointer] = []
         var next = cursor
         var seen = 0
-        // Empty buckets are passed over, a bounded number of them.
-        var rounds = options.count.multipliedReportingOverflow(by: 10).overflow ? Int.max : options.count * 10
+        var rounds = options.rounds
         repeat {
             next = table.scan(next) { element in
                 seen += 1

@@ -14,8 +14,7 @@ def outcome(player, episode):
     except Difference as difference:
         return str(difference)
     except Gone as gone:
-        player.recover()
-        return f"gone: {gone}"
+        return f"gone: {gone}\n{player.recover()}"
     return None
 
 
@@ -64,6 +63,6 @@ def minimised(player, episode, seconds):
 
 
 def report(episode, words):
-    lines = [line_of(op) for block in episode.blocks for op in block.ops]
+    lines = [line_of(op)[:1000] for block in episode.blocks for op in block.ops]
     protocols = ", ".join(f"{name}: RESP{version}" for name, version in episode.protocols.items())
     return "\n".join([f"== {episode.name} ({protocols}; set-max-listpack-entries {episode.setListpackEntries})", *lines, f"-> {words}"])

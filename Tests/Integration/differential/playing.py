@@ -138,7 +138,8 @@ class Player:
         if reason:
             self.known[reason] = self.known.get(reason, 0) + 1
             return
-        raise Difference(f"{line_of(op)}\n  ours: {shown(ours)}\n  real: {shown(real)}")
+        payload = f"\n  payload: {self.payload!r}" if op.action == "restore" else ""
+        raise Difference(f"{line_of(op)}{payload}\n  ours: {shown(ours)}\n  real: {shown(real)}")
 
     # -- several connections
 
@@ -219,17 +220,19 @@ class Player:
         if arguments["damage"] is not None:
             payload = damaged(dumps[1][1], arguments["damage"])
         target = arguments["target"]
-        reply = self.one(side, b"RESTORE", target, arguments["ttl"], payload, *arguments["options"])
-        return reply
+        self.payload = payload
+        return self.one(side, b"RESTORE", target, arguments["ttl"], payload, *arguments["options"])
 
 
 def damaged(payload, seed):
     """A dump with a few bytes changed; the checksum is made right again, mostly."""
     rng = random.Random(seed)
-    data = bytearray(payload[:-8])
+    data = bytearray(payload[:-10])
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
+        if not data:
+            break
         how = rng.randrange(4)
-        place = rng.randrange(max(1, len(data) - 2))
+        place = rng.randrange(max(1, len(data)))
         if how == 0:
             data[place] = rng.randrange(256)
         elif how == 1:
@@ -238,6 +241,11 @@ def damaged(payload, seed):
             del data[place:place + rng.choice([1, 1, 2, 8])]
         else:
             data[place:place] = bytes(rng.randrange(256) for _ in range(rng.choice([1, 1, 2])))
+    # Modules and streams are not ours.
+    if data and data[0] in (6, 7, 15, 19, 20, 21):
+        data[0] = payload[0]
+    # Not another version: 7.2 reads a later one than 7.0.
+    data += payload[-10:-8]
     if rng.random() < 0.1:
         return bytes(data) + rng.choice([bytes(8), payload[-8:]])
     if rng.random() < 0.05:

@@ -41,8 +41,11 @@ class Pair(Player):
         return side
 
     def recover(self):
-        sides = []
+        """Starts what died, and connects anew. Returns the end of the log of what died."""
+        sides, log = [], ""
         for side in self.sides:
+            if not self.running[side.name].alive():
+                log += self.running[side.name].log_text()[-3000:]
             try:
                 side.end()
             except OSError:
@@ -55,6 +58,7 @@ class Pair(Player):
                     self.running[side.name].kill()
             sides.append(self.start(side.name))
         self.sides = tuple(sides)
+        return log
 
     def end(self):
         for side in self.sides:

@@ -24,11 +24,11 @@ def _object(g):
     if n < 6:
         return ["OBJECT", "ENCODING", g.any]
     if n == 6:
-        return Op(["OBJECT", "IDLETIME", g.any], near(3))
+        return Op(["OBJECT", "IDLETIME", g.any], same_kind)
     if n == 7:
         return Op(["OBJECT", "FREQ", g.any], same_kind)
     if n == 8:
-        return ["OBJECT", "REFCOUNT", g.any]
+        return Op(["OBJECT", "REFCOUNT", g.any], same_kind)
     return ["OBJECT", g.choice(["HELP", "FOO", b"", "ENCODING"]), *g.maybe(0.3, g.any)]
 
 
@@ -69,5 +69,5 @@ COMMANDS = [
     (1, lambda g: Op(["SCAN", 0, *g.some_of(0.5, ["COUNT", g.integer], ["MATCH", g.pattern], [b"foo"])], same_kind)),
     (8, _object),
     (8, _restore),
-    (1, lambda g: ["DUMP", b"missing"]),
+    (1, lambda g: ["DUMP", b"absent"]),
 ]

@@ -6,7 +6,7 @@ def _side(g):
 
 
 def _pos(g):
-    return ["LPOS", g.l, g.member, *g.some_of(0.3, ["RANK", g.integer], ["COUNT", g.integer], ["MAXLEN", g.integer])]
+    return ["LPOS", g.l, g.member, *g.some_of(0.3, ["RANK", g.negatable], ["COUNT", g.integer], ["MAXLEN", g.integer])]
 
 
 def numkeys(g, kind):
@@ -32,7 +32,7 @@ COMMANDS = [
     (4, lambda g: ["LINDEX", g.l, g.index]),
     (4, lambda g: ["LSET", g.l, g.index, g.value]),
     (4, lambda g: ["LINSERT", g.l, g.choice(["BEFORE", "AFTER"]) if g.chance(0.95) else b"AT", g.value, g.value]),
-    (4, lambda g: ["LREM", g.l, g.integer, g.value]),
+    (4, lambda g: ["LREM", g.l, g.negatable, g.value]),
     (3, lambda g: ["LTRIM", g.l, g.index, g.index]),
     (5, _pos),
     (4, lambda g: ["LMOVE", g.l, g.l, _side(g), _side(g)]),
@@ -43,7 +43,7 @@ COMMANDS = [
 
 
 def _timeout(g):
-    return 0 if g.chance(0.7) else g.choice([0.01, 1, b"-1", b"abc", b"1e400", b"0x1", b"", b"nan", b"9223372036854775", b"1.5"])
+    return 0 if g.chance(0.7) else g.choice([0.01, 1, b"-1", b"abc", b"1e400", b"0x1", b"", b"nan", b"1e300", b"1.5"])
 
 
 BLOCKING = [

@@ -22,11 +22,16 @@ def _pop(g):
 
 def _numbers(g):
     width = g.choice([10, 1000, 100000, 10**12])
-    return ["SADD", g.t, *g.many(lambda: g.rng.randint(-width, width), 1, 20)]
+    return ["SADD", g.t, *_distinct(g.many(lambda: g.rng.randint(-width, width), 1, 20))]
+
+
+def _distinct(members):
+    """7.2 guesses the size of a set from the number of arguments, so that repeated ones would tell it from 7.0."""
+    return list(dict.fromkeys(members))
 
 
 COMMANDS = [
-    (10, lambda g: ["SADD", g.t, *g.members]),
+    (10, lambda g: ["SADD", g.t, *_distinct(g.members)]),
     (4, _numbers),
     (1, lambda g: ["SADD", g.t, *range(g.rng.randint(1, 600))]),
     (6, lambda g: ["SREM", g.t, *g.members]),
