@@ -226,8 +226,8 @@ extension StoreServer {
 
     private func listChannels(_ call: borrowing Call, _ table: [[UInt8]: [Client]]) {
         if call.count > 3 { return call.wrongSubcommand("PUBSUB") }
-        let pattern = call.count == 3 ? call[2] : Argument("*")
-        let names = table.keys.filter { name in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } }
+        let pattern = call.count == 3 ? call[2] : nil
+        let names = table.keys.filter { name in pattern.map { pattern in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } } ?? true }
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
     }
@@ -245,6 +245,8 @@ extension StoreServer {
 enum Glob {
     /// O(pattern × text) at worst.
     static func matches(_ pattern: Argument, _ text: Argument, ignoringCase: Bool = false) -> Bool {
+        // For Redis no star stands for a text that has nothing in it.
+        if text.count == 0 { return pattern.count == 0 }
         var p = 0
         var t = 0
         // Where to go on when what follows the last star does not fit: one byte further.

@@ -95,9 +95,10 @@ extension StoreServer {
             var names: [Argument] = []
             let pattern = call[1]
             let now = call.db.now
+            let isForAll = pattern == Argument("*")
             call.db.entries.forEach { element in
                 let entry = Entry(element)
-                if !(entry.hasExpiry && entry.expiry <= now), Glob.matches(pattern, entry.key) { names.append(entry.key) }
+                if !(entry.hasExpiry && entry.expiry <= now), isForAll || Glob.matches(pattern, entry.key) { names.append(entry.key) }
             }
             call.reply.array(names.count)
             for name in names { call.reply.bulk(name) }

@@ -359,8 +359,9 @@ extension StoreServer {
         if call[where_].isWord("min") { end = .lowest } else if call[where_].isWord("max") { end = .highest } else { return call.syntaxError() }
         var count = 1
         if call.count > where_ + 1 {
-            guard call.count == where_ + 3, call[where_ + 1].isWord("count") else { return call.syntaxError() }
+            guard call.count > where_ + 2, call[where_ + 1].isWord("count") else { return call.syntaxError() }
             guard let value = call[where_ + 2].integer, value > 0 else { return call.reply.error("ERR count should be greater than 0") }
+            guard call.count == where_ + 3 else { return call.syntaxError() }
             count = Int(value)
         }
         // The time-out stands first and is looked at last.
@@ -414,10 +415,10 @@ extension StoreServer {
             set.forEach(from: Int.random(in: 0..<set.count, using: &random), count: 1) { member, _ in call.reply.bulk(member) }
             return
         }
-        guard let wanted = call.integer(2) else { return }
+        guard let wanted = call.symmetricLong(2) else { return }
         let withScores = call.count == 4 && call[3].isWord("withscores")
         if call.count > 3, !withScores { return call.syntaxError() }
-        if wanted == .min || (withScores && (wanted < -Int64.max / 2 || wanted > Int64.max / 2)) {
+        if withScores, wanted.magnitude > UInt(Int.max / 2) {
             return call.reply.error("ERR value is out of range")
         }
         guard let entry = lookup(call.db, call[1]) else { return call.reply.array(0) }
@@ -425,7 +426,7 @@ extension StoreServer {
         let set = SortedSet(entry)
         let size = set.count
         let reply = call.reply
-        let count = wanted < 0 ? Int(-wanted) : min(Int(wanted), size)
+        let count = wanted < 0 ? -wanted : min(wanted, size)
         reply.array(withScores && !reply.isRESP3 ? count * 2 : count)
         func write(_ member: Argument, _ score: Double) {
             if withScores, reply.isRESP3 { reply.array(2) }

@@ -32,7 +32,7 @@ enum ValueDump {
 
     /// Makes an entry of a dump, by reading a file that holds nothing else.
     static func read(_ dump: Argument, _ key: Argument, expiry: Int64?, server: StoreServer) -> Outcome {
-        guard dump.count > footerSize else { return .damaged }
+        guard dump.count >= footerSize else { return .damaged }
         let end = dump.count - footerSize
         let version = Int(UInt16(littleEndian: (dump.raw + end).loadUnaligned(as: UInt16.self)))
         guard version <= RDB.versionMax else { return .damaged }
@@ -40,6 +40,8 @@ enum ValueDump {
         var checksum = CRC64()
         checksum.update(UnsafeRawBufferPointer(start: dump.raw, count: end + 2))
         guard said == checksum.value else { return .damaged }
+        // An opcode in place of a kind would be a record of another sort.
+        guard end > 0, RDB.Kind(rawValue: dump[0]) != nil else { return .unreadable }
 
         var file: [UInt8] = []
         let writer = RDBWriter(compresses: false, checksums: false) {
@@ -57,17 +59,14 @@ enum ValueDump {
         writer.opcode(.end)
         writer.number(UInt64(0))
         writer.flush()
-        // An opcode in place of a kind would be a record of another sort.
-        guard RDB.Kind(rawValue: dump[0]) != nil else { return .unreadable }
         let reader = server.makeReader(.init(verifiesChecksum: false, stringMax: server.configuration.protoMaxBulkLength))
+        // What stands behind the value is not looked at, as by Redis; here it may make the reader stop, once it has the value.
         do throws(RDBError) {
-            let outcome = try file.withUnsafeBufferPointer { bytes throws(RDBError) in try reader.feed(UnsafeRawBufferPointer(bytes)) }
-            guard outcome == .done(used: file.count), reader.keysLoaded == 1,
-                let position = reader.databases[0].find(key)
-            else { return .unreadable }
-            return .entry(reader.databases[0].take(at: position))
+            _ = try file.withUnsafeBufferPointer { bytes throws(RDBError) in try reader.feed(UnsafeRawBufferPointer(bytes)) }
         } catch {
-            return .unreadable
+            if reader.keysLoaded == 0 { return .unreadable }
         }
+        guard reader.keysLoaded > 0, let position = reader.databases[0].find(key) else { return .unreadable }
+        return .entry(reader.databases[0].take(at: position))
     }
 }

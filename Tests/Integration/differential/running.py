@@ -45,7 +45,7 @@ class Pair(Player):
         sides, log = [], ""
         for side in self.sides:
             if not self.running[side.name].alive():
-                log += self.running[side.name].log_text()[-3000:]
+                log += self.running[side.name].log_text()[-9000:]
             try:
                 side.end()
             except OSError:
