@@ -152,9 +152,7 @@ extension StoreServer {
         }
         let arity = slot.pointee.arity
         if arity >= 0 ? count != arity : count < -arity {
-            flagTransaction(client)
-            client.reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command")
-            return
+            return refuse(client, slot, "ERR wrong number of arguments for '\(slot.pointee.fullName)' command")
         }
         client.lastCommand = slot
         if !client.gate.isEmpty || !gate.isEmpty {
@@ -211,6 +209,19 @@ extension StoreServer {
         client.reply.error(Array("ERR unknown command ".utf8) + quoted(arguments[0], 128) + Array(", with args beginning with: ".utf8) + words)
     }
 
+    /// Answers that a command is not run.
+    private func refuse(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ text: String) {
+        slot.pointee.rejected += 1
+        if slot.pointee.name.isWord("exec") {
+            // The transaction ends by it.
+            endTransaction(client)
+            client.reply.error("EXECABORT Transaction discarded because of: \(text.hasPrefix("ERR ") ? String(text.dropFirst(4)) : text)")
+        } else {
+            flagTransaction(client)
+            client.reply.error(text)
+        }
+    }
+
     /// A command that was refused makes the transaction that it belongs to fail.
     private func flagTransaction(_ client: Client) { client.transaction?.isFlagged = true }
 
@@ -219,15 +230,7 @@ extension StoreServer {
     private func admit(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
         let flags = slot.pointee.command.flags
         func refuse(_ text: String) -> Bool {
-            slot.pointee.rejected += 1
-            // An EXEC that is refused ends its transaction.
-            if slot.pointee.name.isWord("exec") {
-                endTransaction(client)
-                client.reply.error("EXECABORT Transaction discarded because of: \(text.hasPrefix("ERR ") ? String(text.dropFirst(4)) : text)")
-                return false
-            }
-            flagTransaction(client)
-            client.reply.error(text)
+            self.refuse(client, slot, text)
             return false
         }
         if client.gate.contains(.skipsReply) {

@@ -82,6 +82,9 @@ extension StoreServer {
 
     private func subscribe(_ call: borrowing Call, _ kind: Kind) {
         let client = call.client
+        if kind == .shard, executionDepth > 0 {
+            return call.reply.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+        }
         if client.subscriptions == nil { client.subscriptions = Subscriptions() }
         let subscriptions = client.subscriptions!
         for i in 1..<call.count {

@@ -216,6 +216,7 @@ extension StoreServer {
         guard let options = ScanOptions(call, from: 2, allowsType: true) else { return }
         let now = call.db.now
         var names: [Argument] = []
+        var dead: [[UInt8]] = []
         var next = cursor
         var rounds = options.rounds
         var seen = 0
@@ -223,9 +224,12 @@ extension StoreServer {
             next = call.db.entries.scan(next) { element in
                 seen += 1
                 let entry = Entry(element)
-                if entry.hasExpiry, entry.expiry <= now { return }
-                if let type = options.type, type != "\(entry.type.name)" { return }
                 if let pattern = options.pattern, !Glob.matches(pattern, entry.key) { return }
+                if entry.hasExpiry, entry.expiry <= now {
+                    dead.append(entry.key.bytes)
+                    return
+                }
+                if let type = options.type, type != "\(entry.type.name)" { return }
                 names.append(entry.key)
             }
             rounds -= 1
@@ -234,6 +238,7 @@ extension StoreServer {
         call.reply.bulk(String(next))
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
+        for key in dead { _ = key.withUnsafeBytes { lookupForWrite(call.db, Argument($0)) } }
     }
 
     private func flush(_ call: borrowing Call, all: Bool) {
@@ -252,17 +257,11 @@ extension StoreServer {
     }
 
     /// The database whose number is argument `index`.
-    /// - Parameter error: what to answer when it is no number of 32 bits, in place of the usual words.
     /// - Returns: nil after an error reply.
-    func databaseIndex(_ call: borrowing Call, _ index: Int, _ error: StaticString? = nil) -> Database? {
-        guard let id = call[index].integer, id >= Int64(Int32.min), id <= Int64(Int32.max) else {
-            if let error {
-                call.reply.error(error)
-            } else if call[index].integer == nil {
-                call.notAnInteger()
-            } else {
-                call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
-            }
+    func databaseIndex(_ call: borrowing Call, _ index: Int) -> Database? {
+        guard let id = call.integer(index) else { return nil }
+        guard Int32(exactly: id) != nil else {
+            call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
             return nil
         }
         guard id >= 0, id < databases.count else {
@@ -286,9 +285,11 @@ extension StoreServer {
     }
 
     private func swapDatabases(_ call: borrowing Call) {
-        guard let first = databaseIndex(call, 1, "ERR invalid first DB index"),
-            let second = databaseIndex(call, 2, "ERR invalid second DB index")
-        else { return }
+        // Both must be numbers before either must be one of a database.
+        for (index, error) in [(1, "ERR invalid first DB index"), (2, "ERR invalid second DB index")] as [(Int, StaticString)] {
+            guard let id = call[index].integer, Int32(exactly: id) != nil else { return call.reply.error(error) }
+        }
+        guard let first = databaseIndex(call, 1), let second = databaseIndex(call, 2) else { return }
         touchAllWatched(first, replacedBy: second)
         touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)

@@ -210,6 +210,7 @@ extension StoreServer {
     /// - Returns: false after an error reply.
     private func rangeOptions(_ call: borrowing Call, _ request: inout RangeRequest, from first: Int) -> Bool {
         var hasKind = !request.isFree
+        var hasDirection = !request.isFree
         var i = first
         while i < call.count {
             let option = call[i]
@@ -220,8 +221,9 @@ extension StoreServer {
                 request.offset = Int(offset)
                 request.limit = Int(limit)
                 i += 2
-            } else if request.isFree, option.isWord("rev") {
+            } else if !hasDirection, option.isWord("rev") {
                 request.isReversed = true
+                hasDirection = true
             } else if !hasKind, option.isWord("bylex") {
                 request.kind = .member
                 hasKind = true

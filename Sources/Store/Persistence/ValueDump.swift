@@ -55,18 +55,17 @@ enum ValueDump {
         }
         writer.byte(dump[0])
         writer.string(key)
-        writer.raw(UnsafeRawBufferPointer(start: dump.raw + 1, count: end - 1))
-        writer.opcode(.end)
-        writer.number(UInt64(0))
+        // The footer too: a length that is wrong may reach into it, as in Redis.
+        writer.raw(UnsafeRawBufferPointer(start: dump.raw + 1, count: dump.count - 1))
         writer.flush()
-        let reader = server.makeReader(.init(verifiesChecksum: false, stringMax: server.configuration.protoMaxBulkLength))
-        // What stands behind the value is not looked at, as by Redis; here it may make the reader stop, once it has the value.
+        let reader = server.makeReader(.init(verifiesChecksum: false, isSingleValue: true, stringMax: server.configuration.protoMaxBulkLength))
+        // What stands behind the value is not looked at, as by Redis.
         do throws(RDBError) {
             _ = try file.withUnsafeBufferPointer { bytes throws(RDBError) in try reader.feed(UnsafeRawBufferPointer(bytes)) }
         } catch {
-            if reader.keysLoaded == 0 { return .unreadable }
+            return .unreadable
         }
-        guard reader.keysLoaded > 0, let position = reader.databases[0].find(key) else { return .unreadable }
+        guard let position = reader.databases[0].find(key) else { return .unreadable }
         return .entry(reader.databases[0].take(at: position))
     }
 }

@@ -71,6 +71,15 @@ def unordered(ours, real, memory):
     return _bag(ours[1]) == _bag(real[1])
 
 
+def _text(item):
+    return item[1].split(b"\0")[0] if isinstance(item[1], bytes) else item[1]
+
+
+def collated(ours, real, memory):
+    """The same elements, in an order that looks at what is before a zero byte only, as strcoll does."""
+    return unordered(ours, real, memory) and (ours == real or [*map(_text, ours[1])] == [*map(_text, real[1])])
+
+
 def pairs(ours, real, memory):
     """A flat array or a map, whose pairs may come in any order."""
     if ours == real:

@@ -52,9 +52,9 @@ class Chooser:
 def make_stream(seed, names):
     """Commands of the families over one connection, some of them in transactions."""
     rng = random.Random(f"stream {seed}")
-    g = Generator(rng)
     # Few families at a time meet the same keys more often.
     chosen = rng.sample(names, min(len(names), rng.choice([1, 2, 3, len(names)])))
+    g = Generator(rng, mayOverflow="sorting" not in chosen)
     chooser = Chooser([FAMILIES[name] for name in chosen])
     inner = Chooser([FAMILIES[name] for name in chosen] + ([TRANSACTIONAL] if len(chosen) > 1 else []))
     blocks, count = [], 0

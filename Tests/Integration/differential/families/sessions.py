@@ -83,7 +83,7 @@ WATCHES = [
     (4, lambda g: ["WATCH", *_few(g, lambda g: g.any)]),
     (1, lambda g: ["UNWATCH"]),
     (2, lambda g: ["SET", g.any, g.value]),
-    (1, lambda g: [Op(["SET", g.s, g.value, "PX", b"1"]), Op([], action="sleep")]),
+    (1, lambda g: ["SET", g.s, g.value, "PXAT", 1000]),
     (1, lambda g: Op([], action="sleep")),
     (1, lambda g: ["INCR", g.any]),
     (1, lambda g: ["HSET", g.any, g.member, g.value]),

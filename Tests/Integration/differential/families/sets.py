@@ -17,7 +17,7 @@ def _pop(g):
     """What is left differs, so it goes."""
     key = g.t
     return [Op(["SMEMBERS", key], remembered), Op(["SPOP", key, *g.maybe(0.6, g.count)], drawn(1, True)),
-            Op(["SCARD", key]), Op(["DEL", key])]
+            Op(["SCARD", key]), Op(["DEL", key], isFixed=True)]
 
 
 def _numbers(g):

@@ -1,6 +1,6 @@
 """Sorted sets."""
 
-from ..comparing import drawn, pairs, remembered, same_kind
+from ..comparing import drawn, pairs, remembered
 from ..generator import Op
 from .hashes import text_of
 from .lists import mpop, numkeys
@@ -41,10 +41,10 @@ def _lexical(g):
     """What goes by member is defined for equal scores only, so it has a key of its own."""
     key = b"y"
     score = g.choice([0, 0, 1, b"-inf"])
-    ops = [Op([b"DEL", key]), Op([b"ZADD", key, *[x for member in g.many(lambda: g.member, 1, 12) for x in (score, member)]], same_kind)]
+    ops = [Op([b"DEL", key, b"y2"], isFixed=True), Op([b"SET", b"text", b"x"], isFixed=True), Op([b"ZADD", key, *[x for member in g.many(lambda: g.member, 1, 12) for x in (score, member)]], isFixed=True)]
     for _ in range(g.rng.randint(1, 6)):
-        ops.append(Op(g.choice(_LEXICAL)(g, g.choice([key, key, key, key, key, g.s, b"missing"]))))
-    return ops + [Op([b"DEL", key])]
+        ops.append(Op(g.choice(_LEXICAL)(g, g.choice([key, key, key, key, key, b"text", b"absent"]))))
+    return ops + [Op([b"DEL", key], isFixed=True)]
 
 
 _LEXICAL = [

@@ -1,6 +1,6 @@
 """SORT: every option, with what BY and GET look up."""
 
-from ..comparing import same_shape, unordered
+from ..comparing import collated, same_shape, unordered
 from ..generator import Op
 
 PATTERNS = [b"w_*", b"h*->a", b"h*->1", b"s*", b"w_*->f", b"nosort", b"*", b"*->", b"->*", b"w_*_*", b"#", b"x", b"h0->*", b"", b"s[*]", b"w_*->"]
@@ -45,6 +45,8 @@ def _sort(g):
     if how is same_shape and gets:
         # What is got of elements that differ may be there or not.
         return ["EXISTS", key]
+    if how is None and isAlphabetic and b"STORE" not in words and "STORE" not in words:
+        how = collated
     return Op(words, how) if how else words
 
 
