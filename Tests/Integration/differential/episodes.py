@@ -8,7 +8,7 @@ from .families.lists import BLOCKING
 from .families.sessions import SESSIONS, step_block
 from .generator import Block, Generator, Op
 
-STREAM_COMMANDS = 500
+STREAM_COMMANDS = 800
 STEPS = 45
 # What a transaction may hold besides the chosen families.
 TRANSACTIONAL = BLOCKING + [(3, lambda g: ["SELECT", g.db]), (1, lambda g: ["MULTI"]), (1, lambda g: ["WATCH", g.s]), (1, lambda g: [b"NOSUCH"])]

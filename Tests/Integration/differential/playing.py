@@ -3,6 +3,8 @@
 import random
 import time
 
+from harness import encode
+
 from .checksum import crc64
 from .families.server import DEFAULTS
 from .known import is_known
@@ -105,7 +107,8 @@ class Player:
         if not pending:
             return
         self.commands += len(pending)
-        marks = self.both(lambda side: side.begin("a", [side.encoded(op.words) for op, _ in pending]))
+        requests = [encode(*op.words) for op, _ in pending]
+        marks = self.both(lambda side: side.begin("a", requests))
         ours, real = (side.finish("a", mark) for side, mark in zip(self.sides, marks))
         if ours != real:
             ours, real = parse_all(ours), parse_all(real)

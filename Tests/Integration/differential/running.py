@@ -12,6 +12,8 @@ from .minimising import minimised, outcome, report
 from .playing import Player
 from .wire import Side, wait_for_port
 
+# Steps of several connections take many round trips each.
+SESSIONS_EVERY = 5
 OPTIONS = ["--save", "", "--notify-keyspace-events", "KEA", "--sanitize-dump-payload", "yes", "--rdbcompression", "no",
            "--enable-debug-command", "yes"]
 
@@ -19,9 +21,11 @@ OPTIONS = ["--save", "", "--notify-keyspace-events", "KEA", "--sanitize-dump-pay
 class Pair(Player):
     """A player with the processes behind it; `recover` starts what died."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, ours_options=()):
         self.processes = Processes(directory)
+        self.ours_options = list(ours_options)
         self.directory = directory
+        directory.mkdir(exist_ok=True)
         self.running = {}
         # The order of ALPHA is that of the bytes.
         os.environ["LC_ALL"] = "C"
@@ -29,10 +33,11 @@ class Pair(Player):
 
     def start(self, name):
         program = vigie_role("store") if name == "ours" else ["redis-server"]
+        options = OPTIONS + (self.ours_options if name == "ours" else [])
         folder = self.directory / name
         folder.mkdir(exist_ok=True)
         port = free_port()
-        process = self.processes.start([*program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *OPTIONS], name=name)
+        process = self.processes.start([*program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options], name=name)
         self.running[name] = process
         wait_for_port(port)
         side = Side(name, port)
@@ -89,7 +94,7 @@ def run(pair, seed, count, families=None, failures_max=1, minimise_seconds=60.0,
     while pair.commands < count and len(summary.failures) < failures_max:
         if seconds_max and time.monotonic() - began > seconds_max:
             break
-        isSession = "sessions" in names and (not streams or number % 4 == 0)
+        isSession = "sessions" in names and (not streams or number % SESSIONS_EVERY == 0)
         episode = make_session(number) if isSession else make_stream(number, streams)
         found = outcome(pair, episode)
         if found:

@@ -33,7 +33,7 @@ def _canonical(kind, value):
 
 
 def _contents(side, db):
-    """A dictionary from key to (type, encoding, time, value, dump)."""
+    """A dictionary from key to (type, encoding, time, value, the same in the server's order, dump)."""
     keys = sorted(item[1] for item in _run(side, [[b"SELECT", db], [b"KEYS", b"*"]])[1][1])
     types = [reply[1] for reply in _run(side, [[b"TYPE", key] for key in keys])]
     requests = []
@@ -49,7 +49,7 @@ def _contents(side, db):
             continue
         encoding, time, value, dump = replies[place:place + 4]
         place += 4
-        found[key] = (kind, encoding[1], time[1], _canonical(kind, value), dump[1])
+        found[key] = (kind, encoding[1], time[1], _canonical(kind, value), value, dump[1])
     return found
 
 
@@ -76,7 +76,7 @@ def compare_state(ours, real):
 
 
 def _compare_key(a, b):
-    (kind, encoding, time, value, dump), (real_kind, real_encoding, real_time, real_value, real_dump) = a, b
+    (kind, encoding, time, value, order, dump), (real_kind, real_encoding, real_time, real_value, real_order, real_dump) = a, b
     if kind != real_kind:
         return f"type {kind!r} of ours, {real_kind!r} of the real one"
     if encoding != real_encoding and (kind, encoding, real_encoding) not in OF_7_2:
@@ -85,6 +85,6 @@ def _compare_key(a, b):
         return f"expiry {time} of ours, {real_time} of the real one"
     if value != real_value and not (kind == b"zset" and same_scores(value, real_value)):
         return f"value {value!r:.600} of ours, {real_value!r:.600} of the real one"
-    if encoding == real_encoding and value == real_value and encoding in EXACT and dump != real_dump:
+    if encoding == real_encoding and order == real_order and encoding in EXACT and dump != real_dump:
         return f"{encoding.decode()} dump {dump!r:.600} of ours, {real_dump!r:.600} of the real one"
     return None

@@ -55,5 +55,6 @@ COMMANDS = [
     (2, lambda g: ["RPUSH", g.l, *[g.rng.randint(-5, 20) for _ in range(5)]]),
     (1, lambda g: ["HSET", b"w_" + g.choice([b"a", b"1", b"2"]), b"f", g.score]),
     (10, _sort),
-    (1, lambda g: ["SORT", g.l, *g.some_of(0.4, ["LIMIT", g.integer], ["BY"], ["GET"], ["STORE"], ["LIMIT", g.integer, g.integer], [b"foo"])]),
+    (1, lambda g: Op(["SORT", g.l, *g.some_of(0.4, ["LIMIT", g.integer], ["BY"], ["GET"], ["LIMIT", g.integer, g.integer], [b"foo"])], same_shape)),
+    (1, lambda g: ["SORT", g.l, "STORE"]),
 ]
