@@ -50,6 +50,7 @@ public struct ReplyWriter {
 
     public func error(_ text: String) { error(Array(text.utf8)) }
 
+    /// An error whose text quotes bytes of a request.
     public func error(_ text: [UInt8]) {
         raw("-")
         var line = text

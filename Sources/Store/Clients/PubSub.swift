@@ -82,6 +82,9 @@ extension StoreServer {
 
     private func subscribe(_ call: borrowing Call, _ kind: Kind) {
         let client = call.client
+        if kind == .shard, executionDepth > 0 {
+            return call.reply.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+        }
         if client.subscriptions == nil { client.subscriptions = Subscriptions() }
         let subscriptions = client.subscriptions!
         for i in 1..<call.count {
@@ -222,13 +225,26 @@ extension StoreServer {
                     complexity: "O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels",
                     summary: "Returns the count of subscribers of shard channels."
                 ) { call in call.server.countSubscribers(call, call.server.pubsub.shardChannels) },
+                help("PUBSUB", since: "6.2.0", [
+                    "CHANNELS [<pattern>]",
+                    "    Return the currently active channels matching a <pattern> (default: '*').",
+                    "NUMPAT",
+                    "    Return number of subscriptions to patterns.",
+                    "NUMSUB [<channel> ...]",
+                    "    Return the number of subscribers for the specified channels, excluding",
+                    "    pattern subscriptions(default: no channels).",
+                    "SHARDCHANNELS [<pattern>]",
+                    "    Return the currently active shard level channels matching a <pattern> (default: '*').",
+                    "SHARDNUMSUB [<shardchannel> ...]",
+                    "    Return the number of subscribers for the specified shard level channel(s)",
+                ]),
             ]),
     ]
 
     private func listChannels(_ call: borrowing Call, _ table: [[UInt8]: [Client]]) {
-        if call.count > 3 { return call.wrongArity() }
-        let pattern = call.count == 3 ? call[2] : Argument("*")
-        let names = table.keys.filter { name in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } }
+        if call.count > 3 { return call.unknownSubcommandOrArity() }
+        let pattern = call.count == 3 ? call[2] : nil
+        let names = table.keys.filter { name in pattern.map { pattern in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } } ?? true }
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
     }
@@ -246,6 +262,8 @@ extension StoreServer {
 enum Glob {
     /// O(pattern × text) at worst.
     static func matches(_ pattern: Argument, _ text: Argument, ignoringCase: Bool = false) -> Bool {
+        // For Redis no star stands for a text that has nothing in it.
+        if text.count == 0 { return pattern.count == 0 }
         var p = 0
         var t = 0
         // Where to go on when what follows the last star does not fit: one byte further.

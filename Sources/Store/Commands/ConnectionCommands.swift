@@ -55,12 +55,8 @@ extension StoreServer {
             syntax: "index:int",
             summary: "Changes the selected database."
         ) { call in
-            guard let id = call.integer(1) else { return }
-            guard Int32(exactly: id) != nil else {
-                return call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
-            }
-            guard id >= 0, id < call.server.databases.count else { return call.reply.error("ERR DB index is out of range") }
-            call.client.db = call.server.databases[Int(id)]
+            guard let db = call.server.databaseIndex(call, 1) else { return }
+            call.client.db = db
             call.reply.ok()
         },
     ]

@@ -171,7 +171,7 @@ extension StoreServer {
             if size > 0 { value = Array(value.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - value.count)) }
             key.withUnsafeBytes { key in
                 guard call.db.find(Argument(key)) == nil else { return }
-                value.withUnsafeBytes { call.db.setString(Argument(key), Argument($0), expiry: nil) }
+                _ = value.withUnsafeBytes { call.db.setString(Argument(key), Argument($0), expiry: nil) }
                 keyChanged(call.db, Argument(key))
             }
         }

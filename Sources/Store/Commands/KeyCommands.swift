@@ -112,9 +112,10 @@ extension StoreServer {
             var names: [Argument] = []
             let pattern = call[1]
             let now = call.db.now
+            let isForAll = pattern == Argument("*")
             call.db.entries.forEach { element in
                 let entry = Entry(element)
-                if !(entry.hasExpiry && entry.expiry <= now), Glob.matches(pattern, entry.key) { names.append(entry.key) }
+                if !(entry.hasExpiry && entry.expiry <= now), isForAll || Glob.matches(pattern, entry.key) { names.append(entry.key) }
             }
             call.reply.array(names.count)
             for name in names { call.reply.bulk(name) }
@@ -181,7 +182,7 @@ extension StoreServer {
             let option = call[i]
             if option.isWord("nx") { onlyNone = true } else if option.isWord("xx") { onlySome = true }
             else if option.isWord("gt") { onlyGreater = true } else if option.isWord("lt") { onlyLess = true }
-            else { return call.reply.error("ERR Unsupported option \(option.text)") }
+            else { return call.error("ERR Unsupported option ", option) }
         }
         if onlyNone, onlySome || onlyGreater || onlyLess {
             return call.reply.error("ERR NX and XX, GT or LT options at the same time are not compatible")
@@ -235,26 +236,33 @@ extension StoreServer {
     }
 
     private func scan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[1].text) else { return call.reply.error("ERR invalid cursor") }
+        guard let cursor = call[1].scanCursor else { return call.reply.error("ERR invalid cursor") }
         guard let options = ScanOptions(call, from: 2, allowsType: true) else { return }
         let now = call.db.now
         var names: [Argument] = []
+        var dead: [[UInt8]] = []
         var next = cursor
-        var rounds = options.count * 10
+        var rounds = options.rounds
+        var seen = 0
         repeat {
             next = call.db.entries.scan(next) { element in
+                seen += 1
                 let entry = Entry(element)
-                if entry.hasExpiry, entry.expiry <= now { return }
-                if let type = options.type, type != "\(entry.type.name)" { return }
                 if let pattern = options.pattern, !Glob.matches(pattern, entry.key) { return }
+                if entry.hasExpiry, entry.expiry <= now {
+                    dead.append(entry.key.bytes)
+                    return
+                }
+                if let type = options.type, type != "\(entry.type.name)" { return }
                 names.append(entry.key)
             }
             rounds -= 1
-        } while next != 0 && names.count < options.count && rounds > 0
+        } while next != 0 && seen < options.count && rounds > 0
         call.reply.array(2)
         call.reply.bulk(String(next))
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
+        for key in dead { _ = key.withUnsafeBytes { lookupForWrite(call.db, Argument($0)) } }
     }
 
     private func flush(_ call: borrowing Call, all: Bool) {
@@ -272,9 +280,12 @@ extension StoreServer {
         db.removeAll()
     }
 
-    private func databaseIndex(_ call: borrowing Call, _ index: Int, _ error: StaticString) -> Database? {
-        guard let id = call[index].integer, id >= Int64(Int32.min), id <= Int64(Int32.max) else {
-            call.reply.error(error)
+    /// The database whose number is argument `index`.
+    /// - Returns: nil after an error reply.
+    func databaseIndex(_ call: borrowing Call, _ index: Int) -> Database? {
+        guard let id = call.integer(index) else { return nil }
+        guard Int32(exactly: id) != nil else {
+            call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
             return nil
         }
         guard id >= 0, id < databases.count else {
@@ -285,7 +296,7 @@ extension StoreServer {
     }
 
     private func move(_ call: borrowing Call) {
-        guard let target = databaseIndex(call, 2, "ERR value is not an integer or out of range") else { return }
+        guard let target = databaseIndex(call, 2) else { return }
         if target.id == call.db.id { return call.reply.error("ERR source and destination objects are the same") }
         guard let position = lookupForWrite(call.db, call[1]), lookupForWrite(target, call[1]) == nil else {
             return call.reply.integer(0)
@@ -298,11 +309,13 @@ extension StoreServer {
     }
 
     private func swapDatabases(_ call: borrowing Call) {
-        guard let first = databaseIndex(call, 1, "ERR invalid first DB index"),
-            let second = databaseIndex(call, 2, "ERR invalid second DB index")
-        else { return }
-        touchAllWatched(first)
-        touchAllWatched(second)
+        // Both must be numbers before either must be one of a database.
+        for (index, error) in [(1, "ERR invalid first DB index"), (2, "ERR invalid second DB index")] as [(Int, StaticString)] {
+            guard let id = call[index].integer, Int32(exactly: id) != nil else { return call.reply.error(error) }
+        }
+        guard let first = databaseIndex(call, 1), let second = databaseIndex(call, 2) else { return }
+        touchAllWatched(first, replacedBy: second)
+        touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)
         for name in blocking.waiting.keys where name.db == first.id || name.db == second.id {
             name.key.withUnsafeBytes { key in
@@ -320,6 +333,8 @@ struct ScanOptions {
     var pattern: Argument?
     var type: String?
     var noValues = false
+    /// Empty buckets are passed over, but no more than that many.
+    var rounds: Int { min(count, 1 << 40) * 10 }
 
     /// - Returns: nil after an error reply.
     init?(_ call: borrowing Call, from first: Int, allowsType: Bool = false, allowsNoValues: Bool = false) {
@@ -349,6 +364,29 @@ struct ScanOptions {
             }
         }
     }
+}
+
+extension Argument {
+    /// A cursor of SCAN, as strtoul(3) reads it: a sign may stand before it, nothing at all is 0, and the text ends with a zero byte.
+    var scanCursor: UInt64? {
+        var index = 0
+        if index < count, self[index] == 0x2D || self[index] == 0x2B { index = 1 }
+        var value: UInt64 = 0
+        while index < count, self[index] != 0 {
+            let digit = self[index] &- 48
+            let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+            guard digit <= 9, !overflow else { return nil }
+            let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
+            if carry { return nil }
+            value = sum
+            index += 1
+        }
+        // A sign alone is no number, so that what strtoul did not read is the sign.
+        if count > 0, index == 1, self[0] == 0x2D || self[0] == 0x2B { return nil }
+        return self[0, default: 0] == 0x2D ? 0 &- value : value
+    }
+
+    private subscript(index: Int, default value: UInt8) -> UInt8 { index < count ? self[index] : value }
 }
 
 extension Entry {

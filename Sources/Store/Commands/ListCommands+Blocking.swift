@@ -76,8 +76,7 @@ extension StoreServer {
     }
 
     private func blockingMultiPop(_ call: borrowing Call) {
-        guard let timeout = blockingTimeout(call, call[1]) else { return }
-        guard let request = MultiPop(call, at: 2) else { return }
+        guard let request = MultiPop(call, at: 2), let timeout = blockingTimeout(call, call[1]) else { return }
         if popFirst(call, request) { return }
         let keys = request.keys.map { [arguments = call.arguments] in arguments[$0] }
         block(call.client, on: keys, timeout: timeout) { [unowned self] client, db, key in

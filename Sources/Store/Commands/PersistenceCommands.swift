@@ -58,16 +58,24 @@ extension StoreServer {
     private func restore(_ call: borrowing Call) {
         var replaces = false
         var isAbsolute = false
+        var idleTime: Int64?
+        var hasFrequency = false
         var i = 4
         while i < call.count {
             if call[i].isWord("replace") {
                 replaces = true
             } else if call[i].isWord("absttl") {
                 isAbsolute = true
-            } else if call[i].isWord("idletime") || call[i].isWord("freq"), i + 1 < call.count {
+            } else if call[i].isWord("idletime"), i + 1 < call.count, !hasFrequency {
                 i += 1
                 guard let value = call.integer(i) else { return }
                 if value < 0 { return call.reply.error("ERR Invalid IDLETIME value, must be >= 0") }
+                idleTime = value
+            } else if call[i].isWord("freq"), i + 1 < call.count, idleTime == nil {
+                i += 1
+                guard let value = call.integer(i) else { return }
+                if value < 0 || value > 255 { return call.reply.error("ERR Invalid FREQ value, must be >= 0 and <= 255") }
+                hasFrequency = true
             } else {
                 return call.syntaxError()
             }
@@ -95,6 +103,7 @@ extension StoreServer {
                 }
                 return call.reply.ok()
             }
+            if let idleTime { entry.clock = (call.db.accessClock &- UInt32(truncatingIfNeeded: idleTime)) & 0xFF_FFFF }
             put(call.db, entry)
             changed(call.db, key, .generic, "restore")
             if expiry != nil, !isAbsolute {

@@ -79,9 +79,8 @@ extension StoreServer {
         let existing = found.compactMap { $0 }
         let members = existing.count < found.count ? [] : intersection(existing)
         guard let destination else { return replySet(call, members) }
-        // The result is what the smallest of the sets was; all numbers make an intset even so.
-        let smallest = existing.min { $0.count < $1.count }
-        var result = smallest?.encoding == .table ? StoredSet(Table<SetMember>(hash: hash)) : StoredSet(Intset.empty())
+        // All numbers make an intset, whatever the sets were.
+        var result = StoredSet(Intset.empty())
         let limits = SetLimits(configuration)
         for member in members { _ = member.withText { result.add($0, limits, hash) } }
         store(call, result, destination, "sinterstore")

@@ -134,10 +134,11 @@ extension StoreServer {
 
     private func moveMember(_ call: borrowing Call) {
         let member = call[3]
+        // Both are looked up whatever the first is: one of them may expire by it.
+        let destination = lookupForWrite(call.db, call[2]).map { Entry($0.element) }
         guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.integer(0) }
         let entry = Entry(position.element)
         guard entry.type == .set else { return call.wrongType() }
-        let destination = lookupForWrite(call.db, call[2]).map { Entry($0.element) }
         if let destination, destination.type != .set { return call.wrongType() }
         var source = StoredSet(entry)
         if call[1] == call[2] { return call.reply.integer(source.contains(member) ? 1 : 0) }

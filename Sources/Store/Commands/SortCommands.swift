@@ -42,9 +42,8 @@ extension StoreServer {
                 replaces = true
             } else if call[i].isWord("db"), i + 1 < call.count {
                 i += 1
-                guard let id = call.integer(i) else { return }
-                guard id >= 0, id < databases.count else { return call.reply.error("ERR DB index is out of range") }
-                target = databases[Int(id)]
+                guard let db = databaseIndex(call, i) else { return }
+                target = db
             } else {
                 return call.syntaxError()
             }
@@ -57,18 +56,7 @@ extension StoreServer {
             return call.reply.integer(0)
         }
         let expiry = entry.hasExpiry ? entry.expiry : nil
-        let made: Entry
-        if entry.type == .string {
-            made = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
-                Entry.makeString(call[2], entry.string(scratch.baseAddress!), expiry: expiry, clock: call.db.accessClock)
-            }
-        } else {
-            // The form in which values go to disk is a deep copy.
-            let dump = ValueDump.make(entry, compresses: false)
-            let outcome = dump.withUnsafeBytes { ValueDump.read(Argument($0), call[2], expiry: expiry, server: self) }
-            guard case .entry(let copy) = outcome else { return call.reply.error("ERR Bad data format") }
-            made = copy
-        }
+        let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, hash)
         put(target, made)
         changed(target, call[2], .generic, "copy_to")
         call.reply.integer(1)
@@ -129,6 +117,12 @@ extension StoreServer {
         }
         let entry = lookup(call.db, call[1])
         if let entry, entry.type == .string || entry.type == .hash { return call.wrongType() }
+        if let entry, entry.type == .sortedSet {
+            // Redis makes it a large one here, and OBJECT ENCODING tells.
+            var set = SortedSet(entry)
+            set.enlarge(hash: hash)
+            set.store(in: entry)
+        }
         // A set has no order of its own, so that storing it unsorted would not be the same on replicas.
         let sortsAnyway = entry?.type == .set && options.isUnsorted && options.store != nil
         if sortsAnyway { options.isAlphabetic = true }
@@ -165,7 +159,7 @@ extension StoreServer {
             if options.isAlphabetic {
                 items[i].text = text
             } else if let text {
-                guard let weight = text.withUnsafeBytes({ Argument($0).double }) else { return false }
+                guard let weight = text.withUnsafeBytes({ Argument($0).sortWeight }) else { return false }
                 items[i].weight = weight
             }
         }
@@ -250,6 +244,15 @@ extension StoreServer {
     // MARK: LCS
 
     private func longestCommonSubsequence(_ call: borrowing Call) {
+        var strings: [[UInt8]] = []
+        for index in 1...2 {
+            guard let entry = lookup(call.db, call[index]) else {
+                strings.append([])
+                continue
+            }
+            guard entry.type == .string else { return call.reply.error("ERR The specified keys must contain string values") }
+            strings.append(withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { entry.string($0.baseAddress!).bytes })
+        }
         var wantsLength = false
         var wantsIndexes = false
         var wantsMatchLength = false
@@ -273,15 +276,6 @@ extension StoreServer {
         }
         if wantsLength, wantsIndexes {
             return call.reply.error("ERR If you want both the length and indexes, please just use IDX.")
-        }
-        var strings: [[UInt8]] = []
-        for index in 1...2 {
-            guard let entry = lookup(call.db, call[index]) else {
-                strings.append([])
-                continue
-            }
-            guard entry.type == .string else { return call.reply.error("ERR The specified keys must contain string values") }
-            strings.append(withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { entry.string($0.baseAddress!).bytes })
         }
         let a = strings[0]
         let b = strings[1]

@@ -77,15 +77,14 @@ extension StoreServer {
             syntax: "numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped."
-        ) { call in call.server.zPopFromAny(call, numberAt: 1, timeout: nil) },
+        ) { call in call.server.zPopFromAny(call, numberAt: 1, isBlocking: false) },
         Command(
             "BZMPOP", arity: -5, flags: [.write, .blocking, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "7.0.0",
             syntax: "timeout:double numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in
-            guard let timeout = call.server.blockingTimeout(call, call[1]) else { return }
-            call.server.zPopFromAny(call, numberAt: 2, timeout: timeout)
+            call.server.zPopFromAny(call, numberAt: 2, isBlocking: true)
         },
         Command(
             "BZPOPMIN", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
@@ -365,19 +364,26 @@ extension StoreServer {
         return true
     }
 
-    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, timeout: Int64?) {
-        guard let number = call[index].integer, number > 0, number <= Int64(Int32.max) else {
+    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, isBlocking: Bool) {
+        guard let number = call[index].integer, number > 0 else {
             return call.reply.error("ERR numkeys should be greater than 0")
         }
-        guard Int(number) <= call.count - index - 2 else { return call.syntaxError() }
+        guard number <= Int64(call.count - index - 2) else { return call.syntaxError() }
         let where_ = index + 1 + Int(number)
         let end: SortedEnd
         if call[where_].isWord("min") { end = .lowest } else if call[where_].isWord("max") { end = .highest } else { return call.syntaxError() }
         var count = 1
         if call.count > where_ + 1 {
-            guard call.count == where_ + 3, call[where_ + 1].isWord("count") else { return call.syntaxError() }
+            guard call.count > where_ + 2, call[where_ + 1].isWord("count") else { return call.syntaxError() }
             guard let value = call[where_ + 2].integer, value > 0 else { return call.reply.error("ERR count should be greater than 0") }
+            guard call.count == where_ + 3 else { return call.syntaxError() }
             count = Int(value)
+        }
+        // The time-out stands first and is looked at last.
+        var timeout: Int64?
+        if isBlocking {
+            timeout = blockingTimeout(call, call[1])
+            if timeout == nil { return }
         }
         for i in index + 1..<where_ {
             guard let position = lookupForWrite(call.db, call[i]) else { continue }
@@ -424,10 +430,10 @@ extension StoreServer {
             set.forEach(from: Int.random(in: 0..<set.count, using: &random), count: 1) { member, _ in call.reply.bulk(member) }
             return
         }
-        guard let wanted = call.integer(2) else { return }
+        guard let wanted = call.symmetricLong(2) else { return }
         let withScores = call.count == 4 && call[3].isWord("withscores")
         if call.count > 3, !withScores { return call.syntaxError() }
-        if wanted == .min || (withScores && (wanted < -Int64.max / 2 || wanted > Int64.max / 2)) {
+        if withScores, wanted.magnitude > UInt(Int.max / 2) {
             return call.reply.error("ERR value is out of range")
         }
         guard let entry = lookup(call.db, call[1]) else { return call.reply.array(0) }
@@ -435,7 +441,7 @@ extension StoreServer {
         let set = SortedSet(entry)
         let size = set.count
         let reply = call.reply
-        let count = wanted < 0 ? Int(-wanted) : min(Int(wanted), size)
+        let count = wanted < 0 ? -wanted : min(wanted, size)
         reply.array(withScores && !reply.isRESP3 ? count * 2 : count)
         func write(_ member: Argument, _ score: Double) {
             if withScores, reply.isRESP3 { reply.array(2) }
@@ -465,28 +471,19 @@ extension StoreServer {
     }
 
     private func zScan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[2].text) else { return call.reply.error("ERR invalid cursor") }
-        let found = lookup(call.db, call[1])
-        if let found, found.type != .sortedSet { return call.wrongType() }
-        guard let options = ScanOptions(call, from: 3) else { return }
-        var pairs: [([UInt8], Double)] = []
+        guard let (entry, cursor, options) = beginScan(call, .sortedSet) else { return }
+        var pairs: [([UInt8], String)] = []
         var next: UInt64 = 0
-        func take(_ member: Argument, _ score: Double) {
-            if let pattern = options.pattern, !Glob.matches(pattern, member) { return }
-            pairs.append((member.bytes, score))
-        }
-        if let found {
-            let set = SortedSet(found)
-            switch set.form {
-            case .small: set.forEach(take)
-            case .large(let index):
-                next = cursor
-                var rounds = options.count * 10
-                repeat {
-                    next = index.members.scan(next) { take(SortedElement($0).member, SortedElement($0).score) }
-                    rounds -= 1
-                } while next != 0 && pairs.count < options.count && rounds > 0
-            }
+        func matches(_ member: Argument) -> Bool { options.pattern.map { Glob.matches($0, member) } ?? true }
+        let set = SortedSet(entry)
+        switch set.form {
+        case .small:
+            set.forEach { member, score in if matches(member) { pairs.append((member.bytes, Decimal.shortest(score))) } }
+        case .large(let index):
+            let (after, elements) = scanTable(index.members, cursor, options)
+            next = after
+            // Large ones have scores with seventeen digits here, and only here.
+            pairs = elements.map { (SortedElement($0).member.bytes, LongDouble.short(SortedElement($0).score)) }
         }
         call.reply.array(2)
         call.reply.bulk(String(next))
@@ -494,7 +491,7 @@ extension StoreServer {
         for (member, score) in pairs {
             call.reply.bulk(member)
             // Not a double under RESP3 either.
-            call.reply.bulk(Decimal.shortest(score))
+            call.reply.bulk(score)
         }
     }
 }

@@ -149,8 +149,7 @@ extension StoreServer {
         init?(_ argument: Argument) {
             isExclusive = argument.count > 0 && argument[0] == 0x28
             let number = isExclusive ? Argument(base: argument.base + 1, count: argument.count - 1) : argument
-            // Nothing at all counts as 0, as strtod has it.
-            guard let value = number.count == 0 ? 0 : number.score else { return nil }
+            guard let value = number.looseDouble else { return nil }
             self.value = value
         }
     }
@@ -236,6 +235,7 @@ extension StoreServer {
     /// - Returns: false after an error reply.
     private func rangeOptions(_ call: borrowing Call, _ request: inout RangeRequest, from first: Int) -> Bool {
         var hasKind = !request.isFree
+        var hasDirection = !request.isFree
         var i = first
         while i < call.count {
             let option = call[i]
@@ -246,8 +246,9 @@ extension StoreServer {
                 request.offset = Int(offset)
                 request.limit = Int(limit)
                 i += 2
-            } else if request.isFree, option.isWord("rev") {
+            } else if !hasDirection, option.isWord("rev") {
                 request.isReversed = true
+                hasDirection = true
             } else if !hasKind, option.isWord("bylex") {
                 request.kind = .member
                 hasKind = true

@@ -191,11 +191,13 @@ extension StoreServer {
     /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
+        let wasOver: Bool
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
         } else {
-            call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
         }
+        if wasOver, !replication.isReplica { expired(call.db, call[key]) }
     }
 
     private func setWithOptions(_ call: borrowing Call) {
@@ -203,7 +205,7 @@ extension StoreServer {
         var onlyExisting = false
         var wantsOld = false
         var keepExpiry = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 3
         while i < call.count {
             let option = call[i]
@@ -213,16 +215,20 @@ extension StoreServer {
                 onlyExisting = true
             } else if option.isWord("get") {
                 wantsOld = true
-            } else if option.isWord("keepttl"), expiry == nil {
+            } else if option.isWord("keepttl"), time == nil {
                 keepExpiry = true
-            } else if let unit = ExpiryUnit(option), !keepExpiry, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(option), !keepExpiry, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
             i += 1
+        }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
         }
         let key = call[1]
         let position = lookupForWrite(call.db, key)
@@ -236,16 +242,6 @@ extension StoreServer {
         }
         if (onlyNew && position != nil) || (onlyExisting && position == nil) {
             if !wantsOld { call.reply.null() }
-            return
-        }
-        if let expiry, expiry <= call.db.now, !isApplyingMasterStream, !gate.contains(.loading) {
-            // Over before it began: the key is gone.
-            if position != nil {
-                _ = call.db.remove(key)
-            }
-            changed(call.db, key, .generic, "del")
-            propagate(as: [[Array("DEL".utf8), key.bytes]])
-            if !wantsOld { call.reply.ok() }
             return
         }
         if expiry != nil || wantsOld {
@@ -281,15 +277,14 @@ extension StoreServer {
 
     private func getEx(_ call: borrowing Call) {
         var persists = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 2
         while i < call.count {
-            if call[i].isWord("persist"), expiry == nil {
+            if call[i].isWord("persist"), time == nil {
                 persists = true
-            } else if let unit = ExpiryUnit(call[i]), !persists, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(call[i]), !persists, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
@@ -298,6 +293,11 @@ extension StoreServer {
         guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.null() }
         let entry = Entry(position.element)
         guard entry.type == .string else { return call.wrongType() }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
+        }
         call.replyString(entry)
         if let expiry {
             if expiry <= call.db.now, !isApplyingMasterStream {
@@ -369,12 +369,27 @@ extension StoreServer {
         guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
         let text = LongDouble.text(sum)
         text.withUnsafeBytes { bytes in
-            call.db.setString(key, Argument(bytes), expiry: nil, keepExpiry: true)
+            storeText(call.db, key, position, Argument(bytes))
             call.reply.bulk(Argument(bytes))
         }
         changed(call.db, key, .string, "incrbyfloat")
         // The outcome, not the sum, is passed on: floating point may differ elsewhere.
         propagate(as: [[Array("SET".utf8), key.bytes, text, Array("KEEPTTL".utf8)]])
+    }
+
+    /// Stores text that stays text although it may look like a whole number, as `OBJECT ENCODING` tells; the expiry stays.
+    private func storeText(_ db: Database, _ key: Argument, _ position: Database.Position?, _ text: Argument) {
+        guard text.count <= Entry.embeddedMax else {
+            db.setString(key, text, expiry: nil, keepExpiry: true)
+            return
+        }
+        let old = position.map { Entry($0.element) }
+        let made = Entry.make(
+            key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock, valueSize: 4 + text.count)
+        made.writeEmbedded(text)
+        guard let position, let old else { return db.add(made) }
+        old.freeValue()
+        db.replace(position, with: made)
     }
 
     // MARK: parts of strings
@@ -508,9 +523,25 @@ extension StoreServer {
 /// Numbers of INCRBYFLOAT and HINCRBYFLOAT: 80-bit, printed with 17 digits behind the point and without trailing zeros.
 enum LongDouble {
     static func parse(_ argument: Argument) -> Float80? {
-        guard argument.count > 0, argument.count < 256, argument[0] > 32 else { return nil }
-        guard let value = Float80(argument.text), !value.isNaN else { return nil }
-        return value
+        guard argument.count > 0, argument.count < 5120, argument[0] != 32, !(9...13).contains(argument[0]) else { return nil }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: argument.count + 1) { copy in
+            memcpy(copy.baseAddress!, argument.base, argument.count)
+            copy[argument.count] = 0
+            var end: UnsafeMutablePointer<CChar>?
+            errno = 0
+            let value = strtold(copy.baseAddress!, &end)
+            guard end == copy.baseAddress! + argument.count, !value.isNaN else { return nil }
+            if errno == ERANGE, value.isInfinite || value == 0 { return nil }
+            return value
+        }
+    }
+
+    /// With 17 digits in all.
+    static func short(_ value: Double) -> String {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
+            _ = withVaList([Float80(value)]) { vsnprintf(buffer.baseAddress!, buffer.count, "%.17Lg", $0) }
+            return String(cString: buffer.baseAddress!)
+        }
     }
 
     static func text(_ value: Float80) -> [UInt8] {

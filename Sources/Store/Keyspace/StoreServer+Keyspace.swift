@@ -48,10 +48,16 @@ extension StoreServer {
     func expire(_ db: Database, _ position: Database.Position) {
         let key = Entry(position.element).key.bytes
         db.remove(at: position)
+        key.withUnsafeBytes { expired(db, Argument($0)) }
+    }
+
+    /// Says that a key is gone whose time was over.
+    @inline(never)
+    func expired(_ db: Database, _ key: Argument) {
         statistics.expiredKeys += 1
-        key.withUnsafeBytes { keyChanged(db, Argument($0)) }
-        key.withUnsafeBytes { notify(.expired, "expired", Argument($0), db) }
-        feed(db, [Array("DEL".utf8), key])
+        keyChanged(db, key)
+        notify(.expired, "expired", key, db)
+        feed(db, [Array("DEL".utf8), key.bytes])
     }
 
     /// Says that a key was changed: watchers and tracking hear of it.
@@ -92,6 +98,8 @@ extension StoreServer {
 
     /// Replaces or adds an entry made elsewhere, dropping whatever the key held. The expiry is the new entry's.
     func put(_ db: Database, _ entry: Entry) {
+        // One whose time is over goes first, and that is told.
+        _ = lookupForWrite(db, entry.key)
         if let position = db.find(entry.key) {
             Entry(position.element).freeValue()
             db.replace(position, with: entry)

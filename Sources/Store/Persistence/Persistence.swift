@@ -256,7 +256,7 @@ extension StoreServer {
     func adopt(_ reader: RDBReader) {
         let fresh = reader.takeDatabases()
         for db in databases {
-            touchAllWatched(db)
+            touchAllWatched(db, replacedBy: fresh[db.id])
             db.swapContents(with: fresh[db.id])
         }
         RDBReader.release(fresh)
