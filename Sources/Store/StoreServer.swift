@@ -46,7 +46,8 @@ final class StoreServer: ListenerHandler {
     let configuration: StoreConfiguration
     let commands: CommandTable
     let argumentArea = ArgumentArea()
-    let hash: KeyHash
+    /// Where all data lives, and the seed of its tables.
+    let heap: Heap
     let databases: UnsafeMutableBufferPointer<Database>
     /// Takes replies that nobody wants.
     let discardedOutput: OutputChain
@@ -90,10 +91,10 @@ final class StoreServer: ListenerHandler {
         self.logger = logger
         self.configuration = configuration
         commands = CommandTable(StoreServer.allCommands, renamed: configuration.renamedCommands)
-        hash = KeyHash.random()
+        heap = Heap()
         databases = .allocate(capacity: configuration.databases)
         for id in 0..<configuration.databases {
-            databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: loop.clock))
+            databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: loop.clock))
         }
         discardedOutput = OutputChain.discarding(loop)
         startedAt = loop.wallMilliseconds
@@ -111,7 +112,7 @@ final class StoreServer: ListenerHandler {
         options.dropsExpired = dropsExpired
         options.verifiesChecksum = configuration.checksumsSnapshots
         options.now = loop.wallMilliseconds
-        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        return RDBReader(databaseCount: databases.count, heap: heap, clock: loop.clock, configuration: configuration, options: options)
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.

@@ -54,13 +54,15 @@ extension StoreServer {
                     "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
                     complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
                 ) { call in
+                    var samples = 5
                     if call.count > 3 {
                         guard call.count == 5, call[3].isWord("samples") else { return call.syntaxError() }
-                        guard let samples = call.integer(4) else { return }
-                        if samples < 0 { return call.syntaxError() }
+                        guard let wanted = call.integer(4) else { return }
+                        if wanted < 0 { return call.syntaxError() }
+                        samples = Int(wanted)
                     }
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    call.reply.integer(entry.memory)
+                    call.reply.integer(entry.memoryWithValue(samples: samples))
                 },
                 Command("DOCTOR", arity: 2, since: "4.0.0", summary: "Outputs a memory problems report.") { call in
                     let memory = MemoryUse()
@@ -104,7 +106,7 @@ extension StoreServer {
         } else if call[1].isWord("object"), call.count == 3 {
             guard let entry = peek(call.db, call[2]) else { return call.noSuchKey() }
             let idle = (call.db.accessClock &- entry.clock) & 0xFF_FFFF
-            call.reply.simple("Value at:\(entry.base) refcount:1 encoding:\(entry.encodingName) serializedlength:\(entry.memory) lru:\(entry.clock) lru_seconds_idle:\(idle)")
+            call.reply.simple("Value at:\(entry.base) refcount:1 encoding:\(entry.encodingName) serializedlength:\(entry.memoryWithValue(samples: 5)) lru:\(entry.clock) lru_seconds_idle:\(idle)")
         } else if call[1].isWord("stringmatch-len"), call.count == 4 {
             // Tells how long matching takes: the pattern * against a text of that length.
             call.reply.integer(Glob.matches(call[3], call[2]) ? 1 : 0)
@@ -195,11 +197,5 @@ extension Entry {
         case .table: "hashtable"
         case .sortedTree: "skiplist"
         }
-    }
-
-    /// Bytes of memory for key and value, as the allocator counts them.
-    var memory: Int {
-        let own = malloc_usable_size(base)
-        return type == .string && encoding != .raw ? own : own + malloc_usable_size(pointer)
     }
 }

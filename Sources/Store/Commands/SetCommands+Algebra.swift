@@ -71,9 +71,9 @@ extension StoreServer {
         guard let destination else { return replySet(call, members) }
         // The result is what the smallest of the sets was; all numbers make an intset even so.
         let smallest = existing.min { $0.count < $1.count }
-        var result = smallest?.encoding == .table ? StoredSet(Table<SetMember>(hash: hash)) : StoredSet(Intset.empty())
+        var result = smallest?.encoding == .table ? StoredSet(Table<SetMember>(heap)) : StoredSet(Intset.empty(heap))
         let limits = SetLimits(configuration)
-        for member in members { _ = member.withText { result.add($0, limits, hash) } }
+        for member in members { _ = member.withText { result.add($0, limits, heap) } }
         store(call, result, destination, "sinterstore")
     }
 
@@ -106,9 +106,9 @@ extension StoreServer {
             return found[0].forEach { reply.bulk($0) }
         }
         // Only a stored result is worth the small encodings.
-        var result = destination == nil ? StoredSet(Table<SetMember>(hash: hash)) : StoredSet(Intset.empty())
+        var result = destination == nil ? StoredSet(Table<SetMember>(heap)) : StoredSet(Intset.empty(heap))
         for set in found {
-            set.forEach { member in _ = member.withText { result.add($0, limits, hash) } }
+            set.forEach { member in _ = member.withText { result.add($0, limits, heap) } }
         }
         if let destination { return store(call, result, destination, "sunionstore") }
         let reply = call.reply
@@ -127,8 +127,8 @@ extension StoreServer {
         }
         guard let destination else { return replySet(call, members) }
         let limits = SetLimits(configuration)
-        var result = StoredSet(Intset.empty())
-        for member in members { _ = member.withText { result.add($0, limits, hash) } }
+        var result = StoredSet(Intset.empty(heap))
+        for member in members { _ = member.withText { result.add($0, limits, heap) } }
         store(call, result, destination, "sdiffstore")
     }
 
@@ -145,7 +145,7 @@ extension StoreServer {
             delete(call.db, destination)
         } else {
             put(call.db, Entry.make(
-                destination, .set, result.encoding, expiry: nil, clock: call.db.accessClock, pointer: result.pointer))
+                heap, destination, .set, result.encoding, expiry: nil, clock: call.db.accessClock, pointer: result.pointer))
             changed(call.db, destination, .set, event)
         }
         call.reply.integer(count)

@@ -54,7 +54,7 @@ extension StoreServer {
         let made: Entry
         if entry.type == .string {
             made = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
-                Entry.makeString(call[2], entry.string(scratch.baseAddress!), expiry: expiry, clock: call.db.accessClock)
+                Entry.makeString(heap, call[2], entry.string(scratch.baseAddress!), expiry: expiry, clock: call.db.accessClock)
             }
         } else {
             // The form in which values go to disk is a deep copy.
@@ -209,9 +209,9 @@ extension StoreServer {
             delete(call.db, store)
             return call.reply.integer(0)
         }
-        let list = QuickList.make()
+        let list = QuickList.make(heap)
         let limits = ListLimits(configuration.listMaxListpackSize)
-        let made = Entry.make(store, .list, .listpack, expiry: nil, clock: call.db.accessClock, pointer: list.pointer)
+        let made = Entry.make(heap, store, .list, .listpack, expiry: nil, clock: call.db.accessClock, pointer: list.pointer)
         list.noteGrowth(made, values.reduce(0) { $0 + ($1?.count ?? 0) }, count: values.count, limits)
         for value in values { (value ?? []).withUnsafeBytes { list.push(Argument($0), at: .tail, limits) } }
         put(call.db, made)

@@ -169,7 +169,7 @@ extension StoreServer {
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+            call.db.setString(call[key], blob: Blob.adopt(heap, block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
         } else {
             call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
         }
@@ -299,7 +299,7 @@ extension StoreServer {
     private func increment(_ call: borrowing Call, by delta: Int64) {
         let key = call[1]
         guard let position = lookupForWrite(call.db, key) else {
-            let entry = Entry.make(key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
+            let entry = Entry.make(heap, key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
             entry.integer = delta
             call.db.add(entry)
             changed(call.db, key, .string, "incrby")
@@ -321,7 +321,7 @@ extension StoreServer {
             entry.integer = sum
         } else {
             let made = Entry.make(
-                entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
+                heap, entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
             made.integer = sum
             entry.freeValue()
             call.db.replace(position, with: made)
@@ -360,7 +360,7 @@ extension StoreServer {
         let key = call[1]
         let value = call[2]
         guard let position = lookupForWrite(call.db, key) else {
-            let entry = Entry.makeString(key, value, expiry: nil, clock: call.db.accessClock)
+            let entry = Entry.makeString(heap, key, value, expiry: nil, clock: call.db.accessClock)
             call.db.add(entry)
             changed(call.db, key, .string, "append")
             return call.reply.integer(value.count)

@@ -218,7 +218,7 @@ final class Persistence {
 extension StoreServer {
     /// A reader whose databases can take the place of this server's.
     func makeReader(_ options: RDBReader.Options) -> RDBReader {
-        RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        RDBReader(databaseCount: databases.count, heap: heap, clock: loop.clock, configuration: configuration, options: options)
     }
 
     /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).

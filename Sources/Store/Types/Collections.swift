@@ -29,8 +29,8 @@ extension Entry {
         switch type {
         case .string: break
         case .list: QuickList(pointer).free()
-        case .set: if encoding == .table { Table<SetMember>(adopting: pointer).freeAll() } else { free(pointer) }
-        case .hash: if encoding == .table { Table<HashField>(adopting: pointer).freeAll() } else { free(pointer) }
+        case .set: StoredSet(self).free()
+        case .hash: StoredHash(self).free()
         case .sortedSet: SortedSet(self).release()
         }
     }
@@ -44,11 +44,6 @@ extension Table {
     /// What an entry points at.
     @inline(__always) var pointer: Pointer { Pointer(state) }
 
-    /// Frees the table and its elements, each of which is one block. O(n).
-    func freeAll() {
-        forEach { free($0) }
-        deallocate()
-    }
 }
 
 extension ReplyWriter {
