@@ -79,6 +79,7 @@ final class StoreServer: ListenerHandler {
     var replication: Replication!
     var persistence: Persistence!
     var random = FastRandom()
+    var memory = MemoryState()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
     /// Redis's own log, where its level and role letter can be changed.
@@ -102,6 +103,7 @@ final class StoreServer: ListenerHandler {
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         updateGate()
+        lookAtMemory()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
@@ -189,10 +191,12 @@ final class StoreServer: ListenerHandler {
     private func beforeFlush() {
         handleReadyKeys()
         replication.beforeFlush()
+        reclaimLater()
     }
 
     private func cron() {
         expireActively()
+        memoryCron()
         replication.cron()
         persistence.cron()
         disconnectIdleClients()

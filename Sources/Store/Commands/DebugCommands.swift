@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import RESP
 
-/// Looking inside: OBJECT, MEMORY and DEBUG.
+/// Looking inside: OBJECT and DEBUG.
 extension StoreServer {
     static let debugCommands: [Command] = [
         Command(
@@ -48,46 +48,13 @@ extension StoreServer {
                     ]),
             ]),
         Command(
-            container: "MEMORY", since: "4.0.0", summary: "A container for memory diagnostics commands.",
-            subcommands: [
-                Command(
-                    "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
-                    complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
-                ) { call in
-                    var samples = 5
-                    if call.count > 3 {
-                        guard call.count == 5, call[3].isWord("samples") else { return call.syntaxError() }
-                        guard let wanted = call.integer(4) else { return }
-                        if wanted < 0 { return call.syntaxError() }
-                        samples = Int(wanted)
-                    }
-                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    call.reply.integer(entry.memoryWithValue(samples: samples))
-                },
-                Command("DOCTOR", arity: 2, since: "4.0.0", summary: "Outputs a memory problems report.") { call in
-                    let memory = MemoryUse()
-                    call.reply.verbatim("\(memory.used) bytes are in use, \(memory.resident) are resident. Nothing else is examined.\n")
-                },
-                Command("PURGE", arity: 2, since: "4.0.0", summary: "Asks the allocator to release memory.") { call in
-                    malloc_trim(0)
-                    call.reply.ok()
-                },
-                help(
-                    "MEMORY", since: "4.0.0",
-                    [
-                        "DOCTOR", "    Return memory problems reports.", "PURGE",
-                        "    Attempt to purge dirty pages for reclamation by the allocator.", "USAGE <key> [SAMPLES <count>]",
-                        "    Return memory in bytes used by <key> and its value.",
-                    ]),
-            ]),
-        Command(
             "DEBUG", arity: -2, flags: [.admin, .noScript, .loading, .stale], since: "1.0.0", complexity: "Depends on subcommand.",
             summary: "A container for debugging commands."
         ) { call in call.server.debug(call) },
     ]
 
     /// Finds a key without touching its clock or the statistics.
-    private func peek(_ db: Database, _ key: Argument) -> Entry? {
+    func peek(_ db: Database, _ key: Argument) -> Entry? {
         guard let position = db.find(key) else { return nil }
         let entry = Entry(position.element)
         return entry.hasExpiry && entry.expiry <= db.now ? nil : entry

@@ -60,7 +60,7 @@ struct Database {
         old.free()
     }
 
-    /// Removes and frees the entry and its value. O(size of the value).
+    /// Removes and frees the entry and its value. O(1).
     func remove(at position: Position) {
         let entry = take(at: position)
         entry.freeValue()
@@ -160,7 +160,7 @@ struct Database {
         return made
     }
 
-    /// Frees everything. O(n).
+    /// Empties the database; the entries are left to `Heap.reclaim`. O(1).
     func removeAll() {
         let old = state.pointee
         state.initialize(to: State(
@@ -169,13 +169,12 @@ struct Database {
         Database.release(old)
     }
 
-    /// Frees the entries of a database that nobody can reach any more.
+    /// Leaves the entries of a database that nobody can reach any more to `Heap.reclaim`. O(1).
     static func release(_ state: State) {
-        state.entries.freeAll { element in
-            Entry(element).freeValue()
-            Entry(element).free()
-        }
-        state.expiring.deallocate()
+        state.entries.beginRelease()
+        state.expiring.beginRelease()
+        state.heap.bury(.entries, state.entries.pointer)
+        state.heap.bury(.places, state.expiring.pointer)
     }
 }
 

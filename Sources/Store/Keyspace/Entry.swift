@@ -115,6 +115,18 @@ struct Entry {
     var memory: Int { Heap.capacity(of: base, blockSize) }
     @inline(__always) var heap: Heap { Heap.of(base, blockSize) }
 
+    /// Loads an entry and the end of a short string into the cache: what is written later, without having been read, would be waited
+    /// for at the next atomic operation.
+    @inline(__always)
+    func touch() -> UInt64 {
+        let value = valueBase
+        if type != .string || encoding != .embedded { return UInt64(value.load(as: UInt8.self)) }
+        return UInt64((value + (1 &+ Int(value.loadUnaligned(as: UInt16.self)))).load(as: UInt8.self))
+    }
+
+    /// See `Heap.copyIfSparse`.
+    func copyIfSparse() -> Entry? { Heap.copyIfSparse(base, blockSize).map { Entry($0) } }
+
     /// Frees the entry, not the blocks that its value owns.
     @inline(__always)
     func free() { Heap.free(base, blockSize) }

@@ -129,7 +129,7 @@ extension Table {
 
     /// Counts the buckets of an array with pages of its own; backwards when the range is.
     private func charge(_ array: Array, from: UInt64, to: UInt64) {
-        if Int(array.count) * 64 >= Heap.pagesMin { heap.charge((Int(to) - Int(from)) * 64) }
+        if Int(array.count) * 64 >= Heap.pagesMin { heap.chargePages((Int(to) - Int(from)) * 64) }
     }
 
     // MARK: the end

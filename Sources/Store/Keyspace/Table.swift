@@ -159,7 +159,7 @@ struct Table<Element: TableElement> {
     @inline(__always)
     func touchElement(_ hash: UInt64) -> UInt64 { likelyElement(hash).map { Table.touch($0) } ?? 0 }
 
-    /// Short elements often lie across two cache lines. A slab has room behind its last block for what is read here.
+    /// Short elements often lie across two cache lines. Memory goes on behind the last block for what is read here.
     @inline(__always)
     static func touch(_ element: Pointer) -> UInt64 {
         element.loadUnaligned(as: UInt64.self) &+ element.loadUnaligned(fromByteOffset: 16, as: UInt64.self)

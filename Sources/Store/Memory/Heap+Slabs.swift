@@ -7,30 +7,31 @@ extension Heap {
     init(hash: KeyHash = .random()) {
         assert(MemoryLayout<Slab>.stride <= 64, "a slab's record is one cache line")
         let sizes = Heap.classSizes()
+        assert(sizes.count == Heap.classCount)
         let classes = UnsafeMutablePointer<SizeClass>.allocate(capacity: sizes.count)
-        let numbers = UnsafeMutablePointer<UInt8>.allocate(capacity: 514)
+        let numbers = UnsafeMutablePointer<UInt8>.allocate(capacity: 257 + 513)
         var number = 0
         for i in 0...256 {
             while sizes[number] < max(4, i * 4) { number += 1 }
             numbers[i] = UInt8(number)
         }
         number = 0
-        for i in 0...256 {
-            while sizes[number] < max(4, i * 128) { number += 1 }
+        for i in 0...512 {
+            while sizes[number] < max(4, i * 64) { number += 1 }
             numbers[257 + i] = UInt8(number)
         }
         let full = UnsafeMutablePointer<Slab>.allocate(capacity: sizes.count)
         state = .allocate(capacity: 1)
         state.initialize(to: State(hash: hash, classes: classes, classNumbers: numbers, full: full))
         for (i, size) in sizes.enumerated() {
-            // Reading a little beyond a short block must be harmless (`Table.touch`).
-            let capacity = (Heap.slabSize - (size < 64 ? 32 : 0)) / size
             (full + i).initialize(to: Slab(
                 base: Pointer(full + i), heap: state, size: UInt32(size), used: 0, fresh: 0, limit: 0, wake: -1, free: Heap.none,
                 number: UInt8(i), place: .full))
-            (classes + i).initialize(to: SizeClass(size: size, capacity: capacity, current: full + i))
+            (classes + i).initialize(to: SizeClass(size: size, capacity: Heap.slabSize / size, current: full + i))
         }
     }
+
+    static let classCount = 111
 
     static func classSizes() -> [Int] {
         var sizes = Array(stride(from: 4, through: 128, by: 4))
@@ -80,7 +81,7 @@ extension Heap {
     private func retire(_ slab: UnsafeMutablePointer<Slab>) {
         slab.pointee.place = .full
         // It is worth taking again when so many of its blocks are free that not every further block needs another slab.
-        let capacity = state.pointee.classes[Int(slab.pointee.number)].capacity
+        let capacity = Int(slab.pointee.used)
         slab.pointee.wake = Int32(capacity - max(1, min(16, capacity / 64)))
     }
 
@@ -125,7 +126,9 @@ extension Heap {
         slab.pointee.size = UInt32(of.pointee.size)
         slab.pointee.used = 0
         slab.pointee.fresh = 0
-        slab.pointee.limit = UInt32(of.pointee.size * of.pointee.capacity)
+        // Reading a little beyond a block must be harmless (`Table.touch`), at the end of a chunk too.
+        let isLast = UInt(bitPattern: slab.pointee.base) >> 16 & 63 == 63
+        slab.pointee.limit = UInt32((isLast ? (Heap.slabSize - 32) / of.pointee.size : of.pointee.capacity) * of.pointee.size)
         slab.pointee.free = Heap.none
         slab.pointee.number = UInt8(number)
         return slab
@@ -155,7 +158,7 @@ extension Heap {
                 place: .clean))
             if i > 0 { state.pointee.cleanSlabs.add(slab) } else { state.pointee.chunks.add(slab) }
         }
-        charge(4096)
+        chargePages(4096)
     }
 
     /// The record of slab 0 of the same chunk.
@@ -173,6 +176,7 @@ extension Heap {
 
     /// Gives pages of empty slabs back to the system until `keep` slabs with pages are left, but not more than `most`.
     func purge(keep: Int = 0, most: Int = .max) {
+        for number in 0..<Heap.classCount { dropIdle(state.pointee.classes + number) }
         var left = most
         while left > 0, state.pointee.emptySlabs.count > keep, let slab = state.pointee.emptySlabs.first {
             state.pointee.emptySlabs.remove(slab)
@@ -186,12 +190,20 @@ extension Heap {
         }
     }
 
+    /// A class whose current slab is empty does without one.
+    private func dropIdle(_ of: UnsafeMutablePointer<SizeClass>) {
+        let slab = of.pointee.current
+        guard slab.pointee.place == .current, slab.pointee.used == 0 else { return }
+        of.pointee.current = state.pointee.full + Int(slab.pointee.number)
+        freed(slab)
+    }
+
     private func freeChunk(_ chunk: UnsafeMutablePointer<Slab>) {
         let base = chunk.pointee.base
         for i in 1..<Heap.chunkSize / Heap.slabSize { state.pointee.cleanSlabs.remove(Heap.slab(of: base + i * Heap.slabSize)) }
         state.pointee.chunks.remove(chunk)
         munmap(base, Heap.chunkSize)
-        charge(-4096)
+        chargePages(-4096)
     }
 }
 

@@ -28,10 +28,11 @@ struct Heap: @unchecked Sendable {
         let hash: KeyHash
         /// Bytes of all blocks in use, of bucket arrays, and of what `charge` was told.
         var used = 0
-        /// Of these, bytes that do not lie in slabs.
+        /// Of these, bytes that do not lie in slabs, and of these, bytes of malloc.
         var outside = 0
+        var malloced = 0
         let classes: UnsafeMutablePointer<SizeClass>
-        /// The class of a size: of (size + 3) / 4 up to 1 KiB, then of (size + 127) / 128.
+        /// The class of a size: of (size + 3) / 4 up to 1 KiB, then of (size + 63) / 64.
         let classNumbers: UnsafeMutablePointer<UInt8>
         /// A slab of each class from which nothing can be had: what a class begins with, so that `allocate` need not ask for one.
         let full: UnsafeMutablePointer<Slab>
@@ -44,6 +45,10 @@ struct Heap: @unchecked Sendable {
         var chunks = SlabList()
         /// Slabs from which everything is to be moved.
         var evacuated = SlabList()
+        /// What is to be freed in steps, how much that is, and how often it came to an end.
+        var graves: UnsafeMutablePointer<Grave>?
+        var gravesCount = 0
+        var gravesEmptied = 0
     }
 
     /// What is known about the slabs of one size.
@@ -147,7 +152,7 @@ struct Heap: @unchecked Sendable {
 
     func classNumber(_ size: Int) -> Int {
         size <= 1024
-            ? Int(state.pointee.classNumbers[(size &+ 3) >> 2]) : Int(state.pointee.classNumbers[257 &+ (size &+ 127) >> 7])
+            ? Int(state.pointee.classNumbers[(size &+ 3) >> 2]) : Int(state.pointee.classNumbers[257 &+ (size &+ 63) >> 6])
     }
 
     /// Frees a block of any heap. O(1).
@@ -235,9 +240,16 @@ struct Heap: @unchecked Sendable {
         return heap.adopt(whole)
     }
 
-    /// Counts memory that belongs to the data but was got elsewhere.
+    /// Counts memory of malloc that belongs to the data.
     @inline(__always)
     func charge(_ bytes: Int) {
+        state.pointee.malloced &+= bytes
+        chargePages(bytes)
+    }
+
+    /// Counts pages that belong to the data but are no slab's.
+    @inline(__always)
+    func chargePages(_ bytes: Int) {
         state.pointee.used &+= bytes
         state.pointee.outside &+= bytes
     }
@@ -247,7 +259,7 @@ struct Heap: @unchecked Sendable {
     /// From this size on an array has pages of its own.
     static let pagesMin = 1 << 20
 
-    /// Memory of zeros at a multiple of 64. With pages of its own it is not counted: see `charge`.
+    /// Memory of zeros at a multiple of 64. With pages of its own it is not counted: see `chargePages`.
     func allocateArray(_ size: Int) -> Pointer {
         if size >= Heap.pagesMin {
             // Fresh pages are zero already and are touched only when used.

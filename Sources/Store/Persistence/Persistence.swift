@@ -221,7 +221,7 @@ extension StoreServer {
         RDBReader(databaseCount: databases.count, heap: heap, clock: loop.clock, configuration: configuration, options: options)
     }
 
-    /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).
+    /// Puts what a reader has read in place of the data set, all at once, and leaves the old one to be freed.
     func adopt(_ reader: RDBReader) {
         let fresh = reader.takeDatabases()
         for db in databases {

@@ -33,6 +33,8 @@ struct Intset {
 
     /// Bytes of the block.
     var memory: Int { Heap.capacity(of: base, byteCount) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> UnsafeMutableRawPointer? { Heap.moveIfSparse(base, byteCount) }
 
     private(set) var width: Int {
         get { Int(UInt32(littleEndian: base.load(as: UInt32.self))) }

@@ -57,6 +57,8 @@ struct Listpack {
 
     /// Bytes of the block.
     var memory: Int { Heap.capacity(of: base, byteCount) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, byteCount) }
     var heap: Heap { Heap.of(base, byteCount) }
 
     /// Bytes of the whole listpack.

@@ -33,12 +33,22 @@ struct QuickList {
 
     /// Frees the list with everything in it. O(nodes).
     func free() {
-        var node = head
-        while let n = node {
-            node = n.next
-            n.free()
+        var all = Int.max
+        _ = release(&all)
+    }
+
+    /// Frees a part of the list, and at last the list itself. From the first time on it is not to be used.
+    /// - Parameter nodes: how many to free yet, counted down.
+    /// - Returns: whether nothing is left.
+    func release(_ nodes: inout Int) -> Bool {
+        while let node = head {
+            if nodes <= 0 { return false }
+            nodes -= 1
+            state.pointee.head = node.next?.header
+            node.free()
         }
         Heap.free(state, MemoryLayout<State>.size)
+        return true
     }
 
     @inline(__always) var pointer: UnsafeMutableRawPointer { UnsafeMutableRawPointer(state) }

@@ -29,6 +29,8 @@ struct SortedElement {
     @inline(__always) func free() { Heap.free(base, SortedElement.headerSize &+ member.count) }
     /// Bytes of the block.
     var memory: Int { Heap.capacity(of: base, SortedElement.headerSize + member.count) }
+    /// See `Heap.copyIfSparse`.
+    func copyIfSparse() -> SortedElement? { Heap.copyIfSparse(base, SortedElement.headerSize + member.count).map { SortedElement($0) } }
 
     @inline(__always) var member: Argument {
         Argument(

@@ -46,8 +46,11 @@ struct SortedIndex {
     func release() {
         members.freeAll { SortedElement($0).free() }
         tree.deallocate()
-        Heap.free(pointer, MemoryLayout<State>.size)
+        freeHead()
     }
+
+    /// Frees the block that leads to the tree and the table, not these.
+    func freeHead() { Heap.free(pointer, MemoryLayout<State>.size) }
 }
 
 /// A sorted set, small or large: members with scores, ordered by (score, member).

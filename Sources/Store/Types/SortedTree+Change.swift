@@ -118,6 +118,20 @@ extension SortedTree {
         }
     }
 
+    /// Puts a copy of an element where the element is. O(log n).
+    func replace(_ element: SortedElement, with copy: SortedElement) {
+        withPath { path in
+            let leaf = descend(element.score, element.member, path)
+            leaf.elements[leaf.index(of: element)] = copy.base
+            var level = 1
+            while level <= state.pointee.height {
+                let step = path[level]
+                if step.index > 0, step.inner.elements[step.index] == element.base { step.inner.elements[step.index] = copy.base }
+                level += 1
+            }
+        }
+    }
+
     /// Gives an element another score. O(log n); cheaper when it stays within its leaf.
     func update(_ element: SortedElement, score: Double) {
         withPath { path in

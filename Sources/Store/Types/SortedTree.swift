@@ -21,7 +21,7 @@ import RESP
 struct SortedTree {
     typealias Pointer = UnsafeMutableRawPointer
 
-    static let leafMax = 32
+    static let leafMax = 48
     static let innerMax = 31
     /// A leaf has room for so many more elements than it needs when its block changes.
     static let leafSpare = 4
@@ -49,6 +49,10 @@ struct SortedTree {
         state.initialize(to: State(root: leaf.base, first: leaf, last: leaf, heap: heap))
     }
 
+    /// The tree of a block that was buried.
+    init(_ pointer: Pointer) { state = pointer.assumingMemoryBound(to: State.self) }
+
+    @inline(__always) var pointer: Pointer { Pointer(state) }
     @inline(__always) var heap: Heap { state.pointee.heap }
 
     @inline(__always) var count: Int { state.pointee.count }
@@ -292,20 +296,38 @@ struct SortedTree {
 
     // MARK: whole trees
 
-    /// Frees the nodes, not the elements.
+    /// Frees the nodes, not the elements. O(n).
     func deallocate() {
-        SortedTree.release(state.pointee.root, level: state.pointee.height)
-        Heap.free(state, MemoryLayout<State>.size)
+        var all = Int.max
+        _ = release(&all)
     }
 
-    private static func release(_ node: Pointer, level: Int) {
-        if level > 0 {
-            let inner = Inner(node)
-            for i in 0..<inner.count { release(inner.children[i], level: level - 1) }
-            inner.free()
-        } else {
-            Leaf(node).free()
+    /// Frees a part of the nodes, and at last the tree itself. From the first time on the tree is not to be used.
+    /// - Parameter leaves: how many to free yet, counted down. Inner nodes, one to many leaves, go at the end.
+    /// - Returns: whether nothing is left.
+    func release(_ leaves: inout Int) -> Bool {
+        while leaves > 0 {
+            let leaf = state.pointee.first
+            guard let next = leaf.next else {
+                leaf.free()
+                releaseInner(state.pointee.root, level: state.pointee.height)
+                Heap.free(state, MemoryLayout<State>.size)
+                return true
+            }
+            state.pointee.first = next
+            leaf.free()
+            leaves -= 1
         }
+        return false
+    }
+
+    private func releaseInner(_ node: Pointer, level: Int) {
+        guard level > 0 else { return }
+        let inner = Inner(node)
+        if level > 1 {
+            for i in 0..<inner.count { releaseInner(inner.children[i], level: level - 1) }
+        }
+        inner.free()
     }
 
     /// Visits every element in order. O(n).

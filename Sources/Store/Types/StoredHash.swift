@@ -61,6 +61,8 @@ struct HashField: TableElement {
     @inline(__always) func free() { Heap.free(base, size) }
     /// Bytes of the block.
     var memory: Int { Heap.capacity(of: base, size) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, size) }
 
     @inline(__always)
     var field: Argument { Argument(base: UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)), count: fieldCount) }

@@ -29,6 +29,8 @@ struct SetMember: TableElement {
     @inline(__always) func free() { Heap.free(base, 4 &+ count) }
     /// Bytes of the block.
     var memory: Int { Heap.capacity(of: base, 4 + count) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, 4 + count) }
 }
 
 /// What `set-max-intset-entries`, `set-max-listpack-entries` and `set-max-listpack-value` allow the small encodings to hold.
