@@ -161,8 +161,10 @@ struct HeapTests {
         while !defragmentation.step(databases, 7) {}
         heap.endEvacuation()
         #expect(heap.used == used, "moving changes nothing but places")
-        #expect(heap.held * 10 < before * 6, "\(before) bytes were held, \(heap.held) are")
+        // What is left is, for the most part, the one slab that each class is filling.
+        #expect(heap.held * 10 < before * 8, "\(before) bytes were held, \(heap.held) are: \(heap)")
         #expect(defragmentation.blocksMoved > 1000)
+        #expect(!heap.beginEvacuation(), "nothing more is to be had")
         var previous = -1.0
         sorted.tree.forEach { element in
             #expect(element.score >= previous)

@@ -184,7 +184,8 @@ struct Table<Element: TableElement> {
 
     /// Adds an element whose key is not in the table. Amortised O(1).
     func insert(_ element: Pointer, _ hash: UInt64) {
-        if state.pointee.next.count != 0 { step() }
+        // A table that was shrinking has fewer elements to go until it must grow than one that was growing.
+        if state.pointee.next.count != 0 { step(state.pointee.next.count < state.pointee.main.count ? 2 : 1) }
         if state.pointee.used >= state.pointee.most { grow() }
         state.pointee.used &+= 1
         place(Slot(element, hash), Slot.tag(hash), from: bucket(hash))

@@ -63,6 +63,7 @@ extension StoreServer {
             memory.isFreeing = false
             let end = StoreServer.nanoseconds() + StoreServer.stepNanoseconds
             repeat { heap.reclaim(256) } while heap.isReclaiming && StoreServer.nanoseconds() < end
+            heap.purge(keep: 16 + heap.state.pointee.slabs / 32, most: 16)
             if heap.isReclaiming { scheduleFreeing() }
         }
     }

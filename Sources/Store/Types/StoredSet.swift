@@ -239,20 +239,6 @@ struct StoredSet {
         }
     }
 
-    /// Makes an intset of a listpack that holds numbers only. O(n).
-    mutating func convertToIntsetIfNumbers(_ limits: SetLimits, _ heap: Heap) {
-        guard encoding == .listpack, count <= limits.numbers else { return }
-        var numbers = Intset.empty(heap)
-        var isAllNumbers = true
-        pack.forEach { value in
-            if let number = value.integer { _ = numbers.insert(number) } else { isAllNumbers = false }
-        }
-        if !isAllNumbers { return numbers.free() }
-        pack.free()
-        encoding = .intset
-        pointer = numbers.base
-    }
-
     // MARK: members
 
     /// Visits every member; the set must not change meanwhile. O(n).
