@@ -5,7 +5,7 @@ import Testing
 @testable import Store
 
 @Suite struct ListpackTests {
-    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    let heap = testHeap(1, 2)
 
     func contents(_ pack: Listpack) -> [[UInt8]] {
         var result: [[UInt8]] = []
@@ -129,7 +129,7 @@ import Testing
 }
 
 @Suite struct IntsetTests {
-    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    let heap = testHeap(1, 2)
 
     @Test("random changes leave what a sorted set would hold, through every width")
     func model() {

@@ -5,7 +5,7 @@ import Testing
 @testable import Store
 
 @Suite struct QuickListTests {
-    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    let heap = testHeap(1, 2)
 
     /// The chain is whole, counts and bounds agree, and each node's entries are a valid listpack.
     func check(_ list: QuickList, _ limits: ListLimits, sourceLocation: SourceLocation = #_sourceLocation) {

@@ -7,7 +7,7 @@ import Testing
 
 /// Databases without a server, and snapshots of them as bytes.
 final class SnapshotBench {
-    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    let heap = testHeap(1, 2)
     let loop = EpollLoop()
     var clock: UnsafeMutablePointer<Loop.Clock> { loop.clock }
     let databases: UnsafeMutableBufferPointer<Database>

@@ -57,7 +57,7 @@ func checkNodes(_ tree: SortedTree) -> String? {
 
 @Suite("sorted sets")
 struct SortedSetTests {
-    let heap = Heap(hash: KeyHash(seed0: 3, seed1: 4))
+    let heap = testHeap(3, 4)
 
     private func limits(_ entries: Int) -> SortedSet.Limits {
         let configuration = StoreConfiguration()

@@ -5,7 +5,7 @@ import Testing
 @testable import Store
 
 @Suite struct StoredHashTests {
-    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    let heap = testHeap(1, 2)
 
     @Test("random changes leave what a dictionary would hold, in both encodings", arguments: [0, 8, 1000])
     func model(entries: Int) {
@@ -69,7 +69,7 @@ import Testing
 }
 
 @Suite struct StoredSetTests {
-    let heap = Heap(hash: KeyHash(seed0: 3, seed1: 4))
+    let heap = testHeap(3, 4)
 
     @Test("random changes leave what a set would hold, in all encodings", arguments: [(0, 0), (16, 8), (512, 128), (16, 1000)])
     func model(numbers: Int, entries: Int) {

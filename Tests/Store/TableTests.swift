@@ -7,7 +7,7 @@ import Testing
 
 @Suite("The table")
 struct TableTests {
-    let heap = Heap()
+    let heap = testHeap()
 
     private func withKey<R>(_ number: Int, _ body: (Argument) -> R) -> R {
         var text = "key:\(number)"
@@ -42,6 +42,7 @@ struct TableTests {
             table.forEach { _ in seen += 1 }
             #expect(seen == model.count)
         }
+        #expect(table.memory >= table.bucketCount * 64)
         table.freeAll { Entry($0).free() }
         #expect(heap.usedInSlabs == 0)
     }

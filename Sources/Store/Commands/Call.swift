@@ -26,8 +26,12 @@ struct Call: ~Copyable {
 
     func wrongArity() { reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command") }
 
-    func unknownSubcommand() {
-        reply.error("ERR unknown subcommand '\(self[1].text.prefix(128))'. Try \(slot.pointee.command.name) HELP.")
+    /// What several subcommands say of arguments that they have no use for.
+    func unknownSubcommandOrArity() {
+        let container = slot.pointee.fullName.split(separator: "|")[0].uppercased()
+        reply.error(
+            Array("ERR unknown subcommand or wrong number of arguments for '".utf8) + self[1].start(128)
+                + Array("'. Try \(container) HELP.".utf8))
     }
 
     /// Argument `index` as a whole number; replies with an error when it is none.

@@ -10,6 +10,7 @@ extension StoreServer {
             subcommands: [
                 Command(
                     "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
+                    syntax: "key [SAMPLES count:int]", access: "RO",
                     complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
                 ) { call in
                     var samples = 5
@@ -24,16 +25,32 @@ extension StoreServer {
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
                     call.reply.integer(entry.memoryWithValue(samples: samples))
                 },
-                Command("STATS", arity: 2, since: "4.0.0", summary: "Returns details about memory usage.") { call in
+                Command(
+                    "STATS", arity: 2, since: "4.0.0",
+                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+                    summary: "Returns details about memory usage."
+                ) { call in
                     call.server.memoryStats(call)
                 },
-                Command("DOCTOR", arity: 2, since: "4.0.0", summary: "Outputs a memory problems report.") { call in
+                Command(
+                    "DOCTOR", arity: 2, since: "4.0.0",
+                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+                    summary: "Outputs a memory problems report."
+                ) { call in
                     call.server.memoryDoctor(call)
                 },
-                Command("MALLOC-STATS", arity: 2, since: "4.0.0", summary: "Returns the allocator statistics.") { call in
+                Command(
+                    "MALLOC-STATS", arity: 2, since: "4.0.0",
+                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+                    summary: "Returns the allocator statistics."
+                ) { call in
                     call.reply.verbatim(call.server.heap.description)
                 },
-                Command("PURGE", arity: 2, since: "4.0.0", summary: "Asks the allocator to release memory.") { call in
+                Command(
+                    "PURGE", arity: 2, since: "4.0.0",
+                    tips: "request_policy:all_shards response_policy:all_succeeded",
+                    summary: "Asks the allocator to release memory."
+                ) { call in
                     call.server.heap.purge()
                     malloc_trim(0)
                     call.reply.ok()

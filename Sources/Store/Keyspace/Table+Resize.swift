@@ -87,7 +87,10 @@ extension Table {
                 self.place(slot, tag, from: next.buckets.unsafelyUnwrapped + Int(truncatingIfNeeded: Table.index(place, next.count)) &* 64)
             }
             let child = isChained ? Slot(bucket, 6).pointer : nil
-            if bucket != first { Heap.free(bucket, 64) }
+            if bucket != first {
+                Heap.free(bucket, 64)
+                state.pointee.further &-= 1
+            }
             guard let child else { break }
             bucket = child
         }
@@ -108,6 +111,17 @@ extension Table {
         state.pointee.moved = 0
     }
 
+    /// Buckets of the arrays that there is memory for.
+    var arrayBuckets: Int {
+        let main = state.pointee.main
+        let next = state.pointee.next
+        let left = isPaged(main) ? main.count - state.pointee.moved & ~4095 : main.count
+        return Int(left + (isPaged(next) ? filledOfNext : next.count))
+    }
+
+    /// Whether the array has pages of its own, which come and go with its parts.
+    private func isPaged(_ array: Array) -> Bool { Int(array.count) * 64 >= Heap.pagesMin }
+
     /// How many buckets of the next array can hold something.
     var filledOfNext: UInt64 {
         isResizing ? Table.filled(state.pointee.next, movedUpTo: state.pointee.moved, of: state.pointee.main) : 0
@@ -121,7 +135,7 @@ extension Table {
 
     /// Gives pages back of buckets that are not needed any more. Comes after each 4096 of them, and after the last.
     private func leave(_ array: Array, upTo index: UInt64) {
-        guard Int(array.count) * 64 >= Heap.pagesMin else { return }
+        guard isPaged(array) else { return }
         let before = (index - 1) & ~4095
         madvise(array.buckets! + Int(before) * 64, Int(index - before) * 64, Int32(MADV_DONTNEED))
         charge(array, from: index, to: before)
@@ -129,7 +143,7 @@ extension Table {
 
     /// Counts the buckets of an array with pages of its own; backwards when the range is.
     private func charge(_ array: Array, from: UInt64, to: UInt64) {
-        if Int(array.count) * 64 >= Heap.pagesMin { heap.chargePages((Int(to) - Int(from)) * 64) }
+        if isPaged(array) { heap.chargePages((Int(to) - Int(from)) * 64) }
     }
 
     // MARK: the end

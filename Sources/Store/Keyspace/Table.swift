@@ -42,6 +42,8 @@ struct Table<Element: TableElement> {
         var moved: UInt64 = 0
         /// Elements.
         var used = 0
+        /// Buckets behind full ones.
+        var further = 0
         /// Grows from this number of elements on, shrinks below that one.
         var most = 0
         var least = 0
@@ -84,8 +86,8 @@ struct Table<Element: TableElement> {
     @inline(__always) var count: Int { state.pointee.used }
     @inline(__always) var heap: Heap { state.pointee.heap }
     var isResizing: Bool { state.pointee.next.count != 0 }
-    /// Bytes of the bucket arrays (chained buckets not counted).
-    var memory: Int { bucketCount * 64 + MemoryLayout<State>.size }
+    /// Bytes of the table without its elements.
+    var memory: Int { (arrayBuckets + state.pointee.further) * 64 + MemoryLayout<State>.size }
     /// Of an array that is being left, only what has not been moved; of the next one, what has been filled.
     var bucketCount: Int { Int(state.pointee.main.count - state.pointee.moved + filledOfNext) }
 
@@ -210,6 +212,7 @@ struct Table<Element: TableElement> {
     @inline(never)
     private func extend(_ bucket: Pointer, _ slot: Slot, _ tag: UInt8) {
         let child = heap.allocate(64)
+        state.pointee.further &+= 1
         child.storeBytes(of: 0, as: UInt64.self)
         Slot(bucket, 6).put(bucket.load(fromByteOffset: 7, as: UInt8.self), in: child, at: 0)
         slot.put(tag, in: child, at: 1)
@@ -259,6 +262,7 @@ struct Table<Element: TableElement> {
                     Slot(child, last).put(child.load(fromByteOffset: 1 + last, as: UInt8.self), in: bucket, at: 6)
                 }
                 Heap.free(child, 64)
+                state.pointee.further &-= 1
                 return
             }
             bucket = child

@@ -74,9 +74,9 @@ extension StoreServer {
         guard !memory.defragmentation.isRunning, !heap.isReclaiming, !persistence.isSaving, !gate.contains(.loading) else { return }
         let waste = heap.waste
         // Less than that is left by the slabs that are being filled.
-        guard waste > heap.held / 14, waste > 4 << 20 else { return }
-        guard waste > memory.wasteLeft + memory.wasteLeft / 2 || loop.wallMilliseconds >= memory.nextDefragmentation else { return }
-        memory.nextDefragmentation = loop.wallMilliseconds + 60_000
+        guard waste > heap.held / 16, waste > 1 << 20 else { return }
+        guard waste > memory.wasteLeft + memory.wasteLeft / 4 || loop.wallMilliseconds >= memory.nextDefragmentation else { return }
+        memory.nextDefragmentation = loop.wallMilliseconds + 10_000
         memory.wasteLeft = waste
         guard heap.beginEvacuation() else { return }
         memory.defragmentation.begin()
