@@ -45,7 +45,8 @@ final class StoreServer: ListenerHandler {
     let configuration: StoreConfiguration
     let commands: CommandTable
     let argumentArea = ArgumentArea()
-    let hash: KeyHash
+    /// Where all data lives, and the seed of its tables.
+    let heap: Heap
     let databases: UnsafeMutableBufferPointer<Database>
     /// Takes replies that nobody wants.
     let discardedOutput: OutputChain
@@ -81,6 +82,7 @@ final class StoreServer: ListenerHandler {
     var replication: Replication!
     var persistence: Persistence!
     var random = FastRandom()
+    var memory = MemoryState()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
     /// Redis's own log, where its level and role letter can be changed.
@@ -93,10 +95,10 @@ final class StoreServer: ListenerHandler {
         self.logger = logger
         self.configuration = configuration
         commands = CommandTable(StoreServer.allCommands, renamed: configuration.renamedCommands)
-        hash = KeyHash.random()
+        heap = Heap()
         databases = .allocate(capacity: configuration.databases)
         for id in 0..<configuration.databases {
-            databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: loop.clock))
+            databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: loop.clock))
         }
         errors = .allocate(capacity: 1)
         errors.initialize(to: ErrorCounts())
@@ -107,6 +109,7 @@ final class StoreServer: ListenerHandler {
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         updateGate()
+        lookAtMemory()
         updateTiming()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
@@ -118,7 +121,7 @@ final class StoreServer: ListenerHandler {
         options.dropsExpired = dropsExpired
         options.verifiesChecksum = configuration.checksumsSnapshots
         options.now = loop.wallMilliseconds
-        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        return RDBReader(databaseCount: databases.count, heap: heap, clock: loop.clock, configuration: configuration, options: options)
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.
@@ -196,10 +199,12 @@ final class StoreServer: ListenerHandler {
     private func beforeFlush() {
         handleReadyKeys()
         replication.beforeFlush()
+        reclaimLater()
     }
 
     private func cron() {
         expireOnTime()
+        memoryCron()
         replication.cron()
         persistence.cron()
         disconnectIdleClients()

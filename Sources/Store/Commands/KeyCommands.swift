@@ -393,9 +393,9 @@ extension Entry {
     /// The same value under another name; the old block is gone.
     func renamed(_ key: Argument) -> Entry {
         let size = valueSize
-        let made = Entry.make(key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
+        let made = Entry.make(heap, key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
         memcpy(made.valueBase, valueBase, size)
-        free(base)
+        free()
         return made
     }
 }
@@ -407,9 +407,9 @@ extension Database {
         let theirs = other.state.pointee
         state.initialize(to: State(
             id: mine.id, entries: theirs.entries, expiring: theirs.expiring, watchedKeys: mine.watchedKeys,
-            blockedKeys: mine.blockedKeys, clock: mine.clock))
+            blockedKeys: mine.blockedKeys, heap: mine.heap, clock: mine.clock))
         other.state.initialize(to: State(
             id: theirs.id, entries: mine.entries, expiring: mine.expiring, watchedKeys: theirs.watchedKeys,
-            blockedKeys: theirs.blockedKeys, clock: theirs.clock))
+            blockedKeys: theirs.blockedKeys, heap: theirs.heap, clock: theirs.clock))
     }
 }
