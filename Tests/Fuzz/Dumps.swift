@@ -7,8 +7,8 @@ import Glibc
 // through, copied, written out and read back, and the copy is written as the same bytes. The same bytes as a bare listpack: what
 // passes `validate` has as many entries from the end as from the start.
 
-private let hash = KeyHash(seed0: 1, seed1: 2)
-private let key = Argument("key")
+private var hash: KeyHash { KeyHash(seed0: 1, seed1: 2) }
+private var key: Argument { Argument("key") }
 
 private func read(_ payload: UnsafeRawBufferPointer, _ clock: UnsafeMutablePointer<Loop.Clock>) -> RDBReader? {
     var file: [UInt8] = []
