@@ -48,8 +48,8 @@ extension Directive {
         .kept("enable-module-command", .choice(["no", "yes", "local"]), "no", standing: .refused("there are no modules")).immutable,
         .integer("slowlog-log-slower-than", \.slowLogThreshold, -1...Int64.max),
         .integer("slowlog-max-len", \.slowLogLength, count),
-        .kept("latency-monitor-threshold", .integer(count), "0"),
-        .kept("latency-tracking", .flag, "yes"),
+        .integer("latency-monitor-threshold", \.latencyMonitorThreshold, count),
+        .flag("latency-tracking", \.tracksLatency),
         percentiles,
     ]
 
@@ -386,7 +386,7 @@ extension Directive {
 
     private static let percentiles: Directive = {
         let name = "latency-tracking-info-percentiles"
-        var directive = Directive(name, read: { Array(($0.ineffective[name] ?? "50 99 99.9").utf8) }) { configuration, words throws(DirectiveError) in
+        var directive = Directive(name, read: { Array($0.latencyPercentiles.joined(separator: " ").utf8) }) { configuration, words throws(DirectiveError) in
             var texts: [String] = []
             for word in words where !word.isEmpty {
                 let text = String(decoding: word, as: UTF8.self)
@@ -395,9 +395,8 @@ extension Directive {
                 }
                 texts.append(text)
             }
-            configuration.ineffective[name] = texts.joined(separator: " ")
+            configuration.latencyPercentiles = texts
         }
-        directive.standing = .ineffective
         directive.takesMany = true
         return directive
     }()

@@ -6,7 +6,9 @@
     make bench BENCH="memory --items 200000"
     make bench BENCH="idle"
 
-The figures go to .build/bench/ as JSON. Nothing else should run on the machine meanwhile.
+    make bench BENCH="--publish"                          also replaces figures.json and figures.svg, which the README shows
+
+The figures go to .build/bench/ as JSON and as SVG. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
@@ -18,12 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 
+import chart  # noqa: E402
+import latency  # noqa: E402
 import memory  # noqa: E402
 import throughput  # noqa: E402
 from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
-PARTS = {"cpu": throughput.run, "memory": memory.run, "idle": memory.run_idle}
+PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle}
 
 
 def arguments():
@@ -43,6 +47,7 @@ def arguments():
     parser.add_argument("--idle", default=6.0, type=float, help="seconds before idle connections are measured")
     parser.add_argument("--only", choices=["redis", "vigie"], help="measure one server alone")
     parser.add_argument("--json", default=str(REPOSITORY / ".build" / "bench"), help="folder for the figures")
+    parser.add_argument("--publish", action="store_true", help="replace the figures that the README shows")
     options = parser.parse_args()
     if options.tests == ["ALL"]:
         options.tests = list(throughput.COMMANDS)
@@ -65,9 +70,12 @@ def main():
             figures[part] = PARTS[part](peers, options)
     folder = Path(options.json)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / time.strftime("%Y%m%d-%H%M%S.json")
-    file.write_text(json.dumps(figures, indent=1))
-    print(f"\nfigures in {file}")
+    name = time.strftime("%Y%m%d-%H%M%S")
+    files = [folder / name] + ([Path(__file__).parent / "figures"] if options.publish else [])
+    for file in files:
+        file.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        file.with_suffix(".svg").write_text(chart.draw(figures))
+        print(f"\nfigures in {file}.json, drawn in {file}.svg")
 
 
 if __name__ == "__main__":

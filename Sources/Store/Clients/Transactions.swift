@@ -56,12 +56,14 @@ extension StoreServer {
             call.reply.ok()
         },
         Command(
-            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipMonitor], categories: [.transaction],
+            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipSlowLog], categories: [.transaction],
             since: "1.2.0", complexity: "Depends on commands in the transaction", summary: "Executes all commands in a transaction."
         ) { call in call.server.executeTransaction(call.client) },
         Command(
             "WATCH", arity: -2, flags: [.noScript, .loading, .stale, .fast, .allowBusy], keys: .all, categories: [.transaction],
-            since: "2.2.0", complexity: "O(1) for every key.",
+            since: "2.2.0",
+            syntax: "key...", access: "RO",
+            complexity: "O(1) for every key.",
             summary: "Monitors changes to keys to determine the execution of a transaction."
         ) { call in
             if call.client.transaction != nil { return call.reply.error("ERR WATCH inside MULTI is not allowed") }

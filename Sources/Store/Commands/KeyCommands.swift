@@ -6,14 +6,17 @@ extension StoreServer {
     static let keyCommands: [Command] = [
         Command(
             "DEL", arity: -2, flags: [.write], keys: .all, categories: [.keyspace], since: "1.0.0",
+            syntax: "key...", access: "RM delete", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys that will be removed.", summary: "Deletes one or more keys."
         ) { call in call.reply.integer(call.server.deleteAll(call)) },
         Command(
             "UNLINK", arity: -2, flags: [.write, .fast], keys: .all, categories: [.keyspace], since: "4.0.0",
+            syntax: "key...", access: "RM delete", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(1) for each key removed regardless of its size.", summary: "Asynchronously deletes one or more keys."
         ) { call in call.reply.integer(call.server.deleteAll(call)) },
         Command(
             "EXISTS", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.keyspace], since: "1.0.0",
+            syntax: "key...", access: "RO", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys to check.", summary: "Determines whether one or more keys exist."
         ) { call in
             var found = 0
@@ -22,6 +25,7 @@ extension StoreServer {
         },
         Command(
             "TOUCH", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.keyspace], since: "3.2.1",
+            syntax: "key...", access: "RO", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys that will be touched.",
             summary: "Returns the number of existing keys out of those specified after updating the time they were last accessed."
         ) { call in
@@ -31,6 +35,7 @@ extension StoreServer {
         },
         Command(
             "TYPE", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key", access: "RO",
             summary: "Determines the type of value stored at a key."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.simple("none") }
@@ -38,38 +43,47 @@ extension StoreServer {
         },
         Command(
             "EXPIRE", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key seconds:int [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key in seconds."
         ) { call in call.server.expire(call, .seconds) },
         Command(
             "PEXPIRE", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key milliseconds:int [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key in milliseconds."
         ) { call in call.server.expire(call, .milliseconds) },
         Command(
             "EXPIREAT", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.2.0",
+            syntax: "key unix-time-seconds:time [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key to a Unix timestamp."
         ) { call in call.server.expire(call, .secondsAbsolute) },
         Command(
             "PEXPIREAT", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key unix-time-milliseconds:time [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key to a Unix milliseconds timestamp."
         ) { call in call.server.expire(call, .millisecondsAbsolute) },
         Command(
             "TTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in seconds of a key."
         ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: true) },
         Command(
             "PTTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in milliseconds of a key."
         ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: false) },
         Command(
             "EXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
+            syntax: "key",
             summary: "Returns the expiration time of a key as a Unix timestamp."
         ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: true) },
         Command(
             "PEXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
+            syntax: "key",
             summary: "Returns the expiration time of a key as a Unix milliseconds timestamp."
         ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: false) },
         Command(
             "PERSIST", arity: 2, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.2.0",
+            syntax: "key", access: "RW update",
             summary: "Removes the expiration time of a key."
         ) { call in
             guard let position = call.server.lookupForWrite(call.db, call[1]), Entry(position.element).hasExpiry else {
@@ -81,14 +95,17 @@ extension StoreServer {
         },
         Command(
             "RENAME", arity: 3, flags: [.write], keys: .firstTwo, categories: [.keyspace], since: "1.0.0",
+            syntax: "key newkey:key", access: "RW access delete 1; OW update 2",
             summary: "Renames a key and overwrites the destination."
         ) { call in call.server.rename(call, onlyNew: false) },
         Command(
             "RENAMENX", arity: 3, flags: [.write, .fast], keys: .firstTwo, categories: [.keyspace], since: "1.0.0",
+            syntax: "key newkey:key", access: "RW access delete 1; OW insert 2",
             summary: "Renames a key only when the target key name doesn't exist."
         ) { call in call.server.rename(call, onlyNew: true) },
         Command(
             "KEYS", arity: 2, flags: [.readOnly], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "pattern:pattern", tips: "request_policy:all_shards nondeterministic_output_order",
             complexity: "O(N) with N being the number of keys in the database, under the assumption that the key names in the database and the given pattern have limited length.",
             summary: "Returns all key names that match a pattern."
         ) { call in
@@ -105,11 +122,13 @@ extension StoreServer {
         },
         Command(
             "SCAN", arity: -2, flags: [.readOnly], categories: [.keyspace], since: "2.8.0",
+            syntax: "cursor:int [MATCH pattern:pattern] [COUNT count:int] [TYPE type]@6.0.0", tips: "nondeterministic_output request_policy:special",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over the key names in the database."
         ) { call in call.server.scan(call) },
         Command(
             "RANDOMKEY", arity: 1, flags: [.readOnly], categories: [.keyspace], since: "1.0.0",
+            tips: "request_policy:all_shards nondeterministic_output",
             summary: "Returns a random key name from the database."
         ) { call in
             for _ in 0..<100 {
@@ -121,22 +140,27 @@ extension StoreServer {
         },
         Command(
             "DBSIZE", arity: 1, flags: [.readOnly, .fast], categories: [.keyspace], since: "1.0.0",
+            tips: "request_policy:all_shards response_policy:agg_sum", heading: "server",
             summary: "Returns the number of keys in the database."
         ) { call in call.reply.integer(call.db.count) },
         Command(
             "FLUSHDB", arity: -1, flags: [.write], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "[async(ASYNC@4.0.0|SYNC@6.2.0)]", tips: "request_policy:all_shards response_policy:all_succeeded", heading: "server",
             complexity: "O(N) where N is the number of keys in the selected database", summary: "Removes all keys from the current database."
         ) { call in call.server.flush(call, all: false) },
         Command(
             "FLUSHALL", arity: -1, flags: [.write], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "[async(ASYNC@4.0.0|SYNC@6.2.0)]", tips: "request_policy:all_shards response_policy:all_succeeded", heading: "server",
             complexity: "O(N) where N is the total number of keys in all databases", summary: "Removes all keys from all databases."
         ) { call in call.server.flush(call, all: true) },
         Command(
             "MOVE", arity: 3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key db:int", access: "RW access update",
             summary: "Moves a key to another database."
         ) { call in call.server.move(call) },
         Command(
             "SWAPDB", arity: 3, flags: [.write, .fast], categories: [.keyspace, .dangerous], since: "4.0.0",
+            syntax: "index1:int index2:int", heading: "server",
             complexity: "O(N) where N is the count of clients watching or blocking on keys from both databases.",
             summary: "Swaps two Redis databases."
         ) { call in call.server.swapDatabases(call) },

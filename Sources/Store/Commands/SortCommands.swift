@@ -6,20 +6,26 @@ extension StoreServer {
     static let wholeValueCommands: [Command] = [
         Command(
             "SORT", arity: -2, flags: [.write, .denyOOM, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "1.0.0",
+            syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA] [STORE destination:key#2]",
+            access: "RO access 1; RO access ?; OW update ?", heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result."
         ) { call in call.server.sort(call, mayStore: true) },
         Command(
             "SORT_RO", arity: -2, flags: [.readOnly, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "7.0.0",
+            syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA]",
+            access: "RO access 1; RO access ?", heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Returns the sorted elements of a list, a set, or a sorted set."
         ) { call in call.server.sort(call, mayStore: false) },
         Command(
             "LCS", arity: -3, flags: [.readOnly], keys: .firstTwo, categories: [.string], since: "7.0.0",
+            syntax: "key1:key key2:key#0 [LEN] [IDX] [MINMATCHLEN len:int] [WITHMATCHLEN]",
             complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively", summary: "Finds the longest common substring."
         ) { call in call.server.longestCommonSubsequence(call) },
         Command(
             "COPY", arity: -3, flags: [.write, .denyOOM], keys: .firstTwo, categories: [.keyspace], since: "6.2.0",
+            syntax: "source:key destination:key [DB destination-db:int] [REPLACE]", access: "RO access 1; OW update 2",
             complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
             summary: "Copies the value of a key to a new key."
         ) { call in call.server.copy(call) },

@@ -7,21 +7,26 @@ extension StoreServer {
     static let sortedSetCommands: [Command] = [
         Command(
             "ZADD", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key [condition(NX|XX)]@3.0.2 [comparison(GT|LT)]@6.2.0 [change=CH]@3.0.2 [increment=INCR]@3.0.2 score_member(score:double member)...",
+            access: "RW update",
             complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
             summary: "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist."
         ) { call in call.server.zAdd(call, []) },
         Command(
             "ZINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key increment:int member", access: "RW access update",
             complexity: "O(log(N)) where N is the number of elements in the sorted set.",
             summary: "Increments the score of a member in a sorted set."
         ) { call in call.server.zAdd(call, [.increment]) },
         Command(
             "ZREM", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key member...", access: "RW delete",
             complexity: "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.",
             summary: "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemove(call) },
         Command(
             "ZSCORE", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key member",
             summary: "Returns the score of a member in a sorted set."
         ) { call in
             guard let found = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -31,6 +36,7 @@ extension StoreServer {
         },
         Command(
             "ZMSCORE", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "6.2.0",
+            syntax: "key member...",
             complexity: "O(N) where N is the number of members being requested.",
             summary: "Returns the score of one or more members in a sorted set."
         ) { call in
@@ -47,6 +53,7 @@ extension StoreServer {
         },
         Command(
             "ZCARD", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key", access: "RO",
             summary: "Returns the number of members in a sorted set."
         ) { call in
             guard let found = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -55,21 +62,25 @@ extension StoreServer {
         },
         Command(
             "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .lowest) },
         Command(
             "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .highest) },
         Command(
             "ZMPOP", arity: -4, flags: [.write, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "7.0.0",
+            syntax: "numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPopFromAny(call, numberAt: 1, isBlocking: false) },
         Command(
             "BZMPOP", arity: -5, flags: [.write, .blocking, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "7.0.0",
+            syntax: "timeout:double numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in
@@ -77,21 +88,25 @@ extension StoreServer {
         },
         Command(
             "BZPOPMIN", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in call.server.zPopBlocking(call, .lowest) },
         Command(
             "BZPOPMAX", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in call.server.zPopBlocking(call, .highest) },
         Command(
             "ZRANDMEMBER", arity: -2, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "6.2.0",
+            syntax: "key [options(count:int [WITHSCORES])]", tips: "nondeterministic_output",
             complexity: "O(N) where N is the number of members returned",
             summary: "Returns one or more random members from a sorted set."
         ) { call in call.server.zRandomMember(call) },
         Command(
             "ZSCAN", arity: -3, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.0",
+            syntax: "key cursor:int [MATCH pattern:pattern] [COUNT count:int]", tips: "nondeterministic_output",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over members and scores of a sorted set."
         ) { call in call.server.zScan(call) },

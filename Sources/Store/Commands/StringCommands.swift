@@ -7,12 +7,15 @@ extension StoreServer {
     static let stringCommands: [Command] = [
         Command(
             "SET", arity: -3, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value [condition(NX|XX)]@2.6.12 [GET]@6.2.0 [expiration(EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
+            access: "RW access update variable_flags",
             summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist."
         ) { call in
             if call.count == 3 { call.server.set(call) } else { call.server.setWithOptions(call) }
         },
         Command(
             "GET", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key",
             summary: "Returns the string value of a key."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -20,10 +23,13 @@ extension StoreServer {
         },
         Command(
             "GETEX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            syntax: "key [expiration(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT unix-time-milliseconds:time|PERSIST)]",
+            access: "RW access update",
             summary: "Returns the string value of a key after setting its expiration time."
         ) { call in call.server.getEx(call) },
         Command(
             "GETDEL", arity: 2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            syntax: "key", access: "RW access delete",
             summary: "Returns the string value of a key after deleting the key."
         ) { call in
             guard let position = call.server.lookupForWrite(call.db, call[1]) else { return call.reply.null() }
@@ -36,6 +42,7 @@ extension StoreServer {
         },
         Command(
             "GETSET", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value", access: "RW access update", deprecated: ("6.2.0", "`SET` with the `!GET` argument"),
             summary: "Returns the previous string value of a key after setting it to a new value."
         ) { call in
             if let position = call.server.lookupForWrite(call.db, call[1]) {
@@ -51,6 +58,7 @@ extension StoreServer {
         },
         Command(
             "SETNX", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value", access: "OW insert",
             summary: "Set the string value of a key only when the key doesn't exist."
         ) { call in
             guard call.server.lookupForWrite(call.db, call[1]) == nil else { return call.reply.integer(0) }
@@ -60,14 +68,17 @@ extension StoreServer {
         },
         Command(
             "SETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.0.0",
+            syntax: "key seconds:int value", access: "OW update",
             summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist."
         ) { call in call.server.setExpiring(call, unit: 1000) },
         Command(
             "PSETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.6.0",
+            syntax: "key milliseconds:int value", access: "OW update",
             summary: "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist."
         ) { call in call.server.setExpiring(call, unit: 1) },
         Command(
             "MGET", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.string], since: "1.0.0",
+            syntax: "key...", tips: "request_policy:multi_shard",
             complexity: "O(N) where N is the number of keys to retrieve.", summary: "Atomically returns the string values of one or more keys."
         ) { call in
             call.reply.array(call.count - 1)
@@ -81,6 +92,7 @@ extension StoreServer {
         },
         Command(
             "MSET", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            syntax: "key_value(key value)...", access: "OW update", tips: "request_policy:multi_shard response_policy:all_succeeded",
             complexity: "O(N) where N is the number of keys to set.",
             summary: "Atomically creates or modifies the string values of one or more keys."
         ) { call in
@@ -90,6 +102,7 @@ extension StoreServer {
         },
         Command(
             "MSETNX", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            syntax: "key_value(key value)...", access: "OW insert", tips: "request_policy:multi_shard response_policy:agg_min",
             complexity: "O(N) where N is the number of keys to set.",
             summary: "Atomically modifies the string values of one or more keys only when all keys don't exist."
         ) { call in
@@ -102,14 +115,17 @@ extension StoreServer {
         },
         Command(
             "INCR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key", access: "RW access update",
             summary: "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.increment(call, by: 1) },
         Command(
             "DECR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key", access: "RW access update",
             summary: "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.increment(call, by: -1) },
         Command(
             "INCRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key increment:int", access: "RW access update",
             summary: "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist."
         ) { call in
             guard let delta = call.integer(2) else { return }
@@ -117,6 +133,7 @@ extension StoreServer {
         },
         Command(
             "DECRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key decrement:int", access: "RW access update",
             summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist."
         ) { call in
             guard let delta = call.integer(2) else { return }
@@ -125,15 +142,18 @@ extension StoreServer {
         },
         Command(
             "INCRBYFLOAT", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.6.0",
+            syntax: "key increment:double", access: "RW access update",
             summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.incrementFloat(call) },
         Command(
             "APPEND", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.0.0",
+            syntax: "key value", access: "RW insert",
             complexity: "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present value is of any size, since the dynamic string library used by Redis will double the free space available on every reallocation.",
             summary: "Appends a string to the value of a key. Creates the key if it doesn't exist."
         ) { call in call.server.append(call) },
         Command(
             "STRLEN", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "2.2.0",
+            syntax: "key", access: "RO",
             summary: "Returns the length of a string value."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -142,15 +162,18 @@ extension StoreServer {
         },
         Command(
             "GETRANGE", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "2.4.0",
+            syntax: "key start:int end:int",
             complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
             summary: "Returns a substring of the string stored at a key."
         ) { call in call.server.getRange(call) },
         Command(
             "SUBSTR", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key start:int end:int", deprecated: ("2.0.0", "`GETRANGE`"),
             complexity: "O(N) where N is the length of the returned string.", summary: "Returns a substring from a string value."
         ) { call in call.server.getRange(call) },
         Command(
             "SETRANGE", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.2.0",
+            syntax: "key offset:int value", access: "RW update",
             complexity: "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
             summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist."
         ) { call in call.server.setRange(call) },
