@@ -57,9 +57,7 @@ extension StoreServer {
 
     /// Finds a key without touching its clock or the statistics.
     func peek(_ db: Database, _ key: Argument) -> Entry? {
-        guard let position = db.find(key) else { return nil }
-        let entry = Entry(position.element)
-        return entry.hasExpiry && entry.expiry <= db.now ? nil : entry
+        lookupForWrite(db, key).map { Entry($0.element) }
     }
 }
 

@@ -218,7 +218,8 @@ extension StoreServer {
         var count: Int64 = 0
         for _ in 0..<min(16, db.expiring.count) {
             guard let element = db.expiring.random(using: &random) else { break }
-            sum += max(0, Entry(element).expiry - db.now)
+            // Bounded, so that sixteen of them can be added.
+            sum += min(max(0, Entry(element).expiry - db.now), 1 << 58)
             count += 1
         }
         return count == 0 ? 0 : sum / count

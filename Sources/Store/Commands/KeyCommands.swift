@@ -65,22 +65,22 @@ extension StoreServer {
             "TTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
             syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in seconds of a key."
-        ) { call in call.server.timeToLive(call) { ($0 - $1 + 500) / 1000 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: true) },
         Command(
             "PTTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
             syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in milliseconds of a key."
-        ) { call in call.server.timeToLive(call) { $0 - $1 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: false) },
         Command(
             "EXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
             syntax: "key",
             summary: "Returns the expiration time of a key as a Unix timestamp."
-        ) { call in call.server.timeToLive(call) { expiry, _ in (expiry + 500) / 1000 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: true) },
         Command(
             "PEXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
             syntax: "key",
             summary: "Returns the expiration time of a key as a Unix milliseconds timestamp."
-        ) { call in call.server.timeToLive(call) { expiry, _ in expiry } },
+        ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: false) },
         Command(
             "PERSIST", arity: 2, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.2.0",
             syntax: "key", access: "RW update",
@@ -214,9 +214,12 @@ extension StoreServer {
         call.reply.integer(1)
     }
 
-    private func timeToLive(_ call: borrowing Call, _ value: (_ expiry: Int64, _ now: Int64) -> Int64) {
+    private func timeToLive(_ call: borrowing Call, isAbsolute: Bool, inSeconds: Bool) {
         guard let entry = lookup(call.db, call[1]) else { return call.reply.integer(-2) }
-        call.reply.integer(entry.hasExpiry ? max(0, value(entry.expiry, call.db.now)) : -1)
+        guard entry.hasExpiry else { return call.reply.integer(-1) }
+        let time = max(0, isAbsolute ? entry.expiry : entry.expiry &- call.db.now)
+        // The very last moments round to a negative number in Redis too.
+        call.reply.integer(inSeconds ? (time &+ 500) / 1000 : time)
     }
 
     private func rename(_ call: borrowing Call, onlyNew: Bool) {
@@ -314,6 +317,10 @@ extension StoreServer {
             guard let id = call[index].integer, Int32(exactly: id) != nil else { return call.reply.error(error) }
         }
         guard let first = databaseIndex(call, 1), let second = databaseIndex(call, 2) else { return }
+        if first.id == second.id {
+            dirty += 1
+            return call.reply.ok()
+        }
         touchAllWatched(first, replacedBy: second)
         touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)

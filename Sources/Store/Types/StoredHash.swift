@@ -196,6 +196,8 @@ struct StoredHash {
         if let place = pack.find(field, stride: 2) {
             pack.replace(pack.next(place)!, with: value)
             pointer = pack.base
+            // The threshold may have been lowered.
+            if pack.count / 2 > limits.entries { convertToTable(hash) }
             return false
         }
         pack.append(field)
