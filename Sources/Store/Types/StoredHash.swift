@@ -197,7 +197,7 @@ struct StoredHash {
             pack.replace(pack.next(place)!, with: value)
             pointer = pack.base
             // The threshold may have been lowered.
-            if pack.count / 2 > limits.entries { convertToTable(hash) }
+            if pack.count / 2 > limits.entries { convertToTable(heap) }
             return false
         }
         pack.append(field)
