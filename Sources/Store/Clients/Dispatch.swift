@@ -83,7 +83,7 @@ extension StoreServer {
 
     /// What is loaded ahead of a command: the member or the field that it names, or a member that it will draw.
     private enum Ahead {
-        case member, field, random
+        case member, field, random, end
     }
 
     /// The same for the members of large collections.
@@ -94,8 +94,10 @@ extension StoreServer {
         var key = Argument("")
         var members: Table<EntryElement>?
         var isHash = false
-        // What the commands will draw, if nothing else draws in between.
+        // What the commands will draw or take from the ends, if nothing else comes in between.
         var drawn = random
+        var lowest: SortedTree.EndCursor?
+        var highest: SortedTree.EndCursor?
         withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64, Ahead).self, capacity: found) { list in
             var count = 0
             for i in 0..<found {
@@ -109,12 +111,19 @@ extension StoreServer {
                     let entry = db.find(name).map { Entry($0.element) }
                     members = entry?.memberTable
                     isHash = entry?.type == .hash
+                    let tree = entry?.sortedTree
+                    lowest = tree.map { SortedTree.EndCursor(lowestOf: $0) }
+                    highest = tree.map { SortedTree.EndCursor(highestOf: $0) }
                 }
                 guard let members, members.count > 1024 else { continue }
                 if member == Command.randomMember {
                     let bits = drawn.next()
                     sum &+= members.touchBuckets(random: bits)
                     list.initializeElement(at: count, to: (members, bits, .random))
+                } else if member < 0 {
+                    guard let element = member == Command.lowestMember ? lowest?.next() : highest?.next() else { continue }
+                    sum &+= UInt64(element.load(as: UInt8.self))
+                    list.initializeElement(at: count, to: (members, UInt64(UInt(bitPattern: element)), .end))
                 } else {
                     let hash = members.hash(arguments[spans[i].first &+ member])
                     sum &+= members.touchBucket(hash)
@@ -127,6 +136,10 @@ extension StoreServer {
                 switch kind {
                 case .member: sum &+= members.touchElement(bits)
                 case .random: sum &+= members.touchElement(random: bits)
+                case .end:
+                    // What it takes to forget and to free the element.
+                    let element = UnsafeMutableRawPointer(bitPattern: UInt(bits)).unsafelyUnwrapped
+                    sum &+= members.touchBucket(members.hash(SortedElement(element).member)) &+ Heap.touch(element)
                 case .field: if let element = members.likelyElement(bits) { sum &+= HashField(element).touch() }
                 }
             }

@@ -61,13 +61,13 @@ extension StoreServer {
             call.reply.integer(SortedSet(found).count)
         },
         Command(
-            "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, member: Command.lowestMember, categories: [.sortedSet], since: "5.0.0",
             syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .lowest) },
         Command(
-            "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, member: Command.highestMember, categories: [.sortedSet], since: "5.0.0",
             syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."

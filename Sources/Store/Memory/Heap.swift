@@ -167,6 +167,10 @@ struct Heap: @unchecked Sendable {
         if Int32(truncatingIfNeeded: slab.pointee.used) == slab.pointee.wake { Heap(state: slab.pointee.heap).freed(slab) }
     }
 
+    /// Loads what `free` of a small block looks at.
+    @inline(__always)
+    static func touch(_ block: Pointer) -> UInt64 { UInt64(slab(of: block).pointee.free) }
+
     @inline(__always)
     static func slab(of block: Pointer) -> UnsafeMutablePointer<Slab> {
         let address = UInt(bitPattern: block)

@@ -23,6 +23,9 @@ extension Entry {
         }
     }
 
+    /// The tree of a large sorted set.
+    var sortedTree: SortedTree? { type == .sortedSet && encoding == .sortedTree ? SortedIndex(pointer).tree : nil }
+
     /// Frees the block of a list, set, hash or sorted set; what is large is left to `Heap.reclaim`. O(1).
     @inline(never)
     func freeCollection() {
