@@ -80,6 +80,10 @@ final class StoreServer: ListenerHandler {
     var random = FastRandom()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
+    /// What `ps` shows of us, where we have the process for ourselves.
+    var processTitle: ProcessTitle?
+    var processName = ""
+    var outOfMemoryScore = OutOfMemoryScore()
     /// Redis's own log, where its level and role letter can be changed.
     var log: RedisLog?
     /// What is to happen after SHUTDOWN has ended the store.

@@ -64,7 +64,7 @@ extension StoreServer {
             ("vigie_version", StoreVersion.vigie), ("redis_mode", "standalone"),
             ("os", "\(text(of: &system.sysname)) \(text(of: &system.release)) \(text(of: &system.machine))"), ("arch_bits", Int.bitWidth),
             ("monotonic_clock", "POSIX clock_gettime"), ("multiplexing_api", "epoll"), ("atomicvar_api", "swift"), ("gcc_version", "0.0.0"),
-            ("process_id", getpid()), ("process_supervised", configuration.supervision), ("run_id", runID), ("tcp_port", configuration.port),
+            ("process_id", getpid()), ("process_supervised", configuration.supervisor.rawValue), ("run_id", runID), ("tcp_port", configuration.port),
             ("server_time_usec", Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec / 1000)), ("uptime_in_seconds", uptime),
             ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", 10), ("lru_clock", databases[0].accessClock),
             ("executable", StoreConfiguration.absolute("/proc/self/exe")), ("config_file", configuration.file ?? ""), ("io_threads_active", 0),
@@ -116,7 +116,7 @@ extension StoreServer {
         let overhead = databases.reduce(0) { $0 + $1.entries.memory + $1.expiring.memory } + clientBytes + replicaBytes
         let dataset = max(0, memory.used - overhead)
         let fragmentation = Double(memory.resident) / Double(max(1, memory.used))
-        let limit = Int(configuration.ineffective["maxmemory"] ?? "0") ?? 0
+        let limit = configuration.maxMemory
         return InfoSection("Memory", [
             ("used_memory", memory.used), ("used_memory_human", human(memory.used)), ("used_memory_rss", memory.resident),
             ("used_memory_rss_human", human(memory.resident)), ("used_memory_peak", peak), ("used_memory_peak_human", human(peak)),
@@ -127,7 +127,7 @@ extension StoreServer {
             ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
             ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
             ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
-            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.ineffective["maxmemory-policy"] ?? "noeviction"),
+            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.evictionPolicy.rawValue),
             ("allocator_frag_ratio", ratio(Double(memory.heap) / Double(max(1, memory.used)))), ("allocator_frag_bytes", memory.heap - memory.used),
             ("allocator_rss_ratio", "1.00"), ("allocator_rss_bytes", 0), ("rss_overhead_ratio", ratio(Double(memory.resident) / Double(max(1, memory.heap)))),
             ("rss_overhead_bytes", memory.resident - memory.heap), ("mem_fragmentation_ratio", ratio(fragmentation)),

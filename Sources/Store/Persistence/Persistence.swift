@@ -105,7 +105,8 @@ final class Persistence {
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
         do throws(SystemError) {
             let before = ContinuousClock.now
-            let (connection, pid) = try server.loop.forkWriter({ report in
+            let (connection, pid) = try server.loop.forkWriter({ [server] report in
+                server.becomeChild("redis-rdb-bgsave")
                 let error = SnapshotFile.write(
                     path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
                     compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
