@@ -95,6 +95,7 @@ enum DirectiveValue: Sendable {
     case memory(ClosedRange<Int64>)
     /// One of these words.
     case choice([String])
+    case hostname
     case text
 
     /// The value in the form that CONFIG GET shows.
@@ -107,6 +108,11 @@ enum DirectiveValue: Sendable {
         case .octal(let range): return String(try StoreConfiguration.octal(text, range), radix: 8)
         case .memory(let range): return "\(try StoreConfiguration.memory(text, range))"
         case .choice(let accepted): return try StoreConfiguration.choice(text, accepted)
+        case .hostname:
+            guard text.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == ".") }) else {
+                throw DirectiveError("Hostnames may only contain alphanumeric characters, hyphens or dots")
+            }
+            return text
         case .text: return text
         }
     }
@@ -198,15 +204,18 @@ extension StoreConfiguration {
     }
 
     static func memory(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
-        guard let value = bytes(text) else { throw DirectiveError("argument must be a memory value") }
-        return try inRange(value, range)
+        guard let value = unsignedBytes(text) else { throw DirectiveError("argument must be a memory value") }
+        guard value <= UInt64(range.upperBound) else { throw outside(range) }
+        return try inRange(Int64(value), range)
     }
 
     private static func inRange(_ value: Int64, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
-        guard range.contains(value) else {
-            throw DirectiveError("argument must be between \(range.lowerBound) and \(range.upperBound) inclusive")
-        }
+        guard range.contains(value) else { throw outside(range) }
         return value
+    }
+
+    private static func outside(_ range: ClosedRange<Int64>) -> DirectiveError {
+        DirectiveError("argument must be between \(range.lowerBound) and \(range.upperBound) inclusive")
     }
 
     static func choice(_ text: String, _ accepted: [String]) throws(DirectiveError) -> String {
@@ -217,10 +226,12 @@ extension StoreConfiguration {
     }
 
     /// Reads `100`, `1k` (1000), `1kb` (1024), `5mb`, `2gb` in any case; nil for anything else.
-    static func bytes(_ text: String) -> Int64? {
+    static func bytes(_ text: String) -> Int64? { unsignedBytes(text).flatMap { Int64(exactly: $0) } }
+
+    private static func unsignedBytes(_ text: String) -> UInt64? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
-        guard let number = Int64(digits) else { return nil }
-        let unit: Int64
+        guard let number = UInt64(digits) else { return nil }
+        let unit: UInt64
         switch text.dropFirst(digits.count).lowercased() {
         case "", "b": unit = 1
         case "k": unit = 1000

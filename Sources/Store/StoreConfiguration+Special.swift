@@ -80,6 +80,7 @@ extension Directive {
                 return Array(limits.map { "\($0) \($1.hard) \($1.soft) \($1.seconds)" }.joined(separator: " ").utf8)
             }
         ) { configuration, words throws(DirectiveError) in
+            if words == [[]] { return }
             guard words.count.isMultiple(of: 4) else { throw DirectiveError("Wrong number of arguments in buffer limit configuration.") }
             var limits = configuration.outputLimits
             for i in stride(from: 0, to: words.count, by: 4) {
@@ -178,9 +179,10 @@ extension Directive {
         let name = "latency-tracking-info-percentiles"
         var directive = Directive(name, read: { Array(($0.ineffective[name] ?? "50 99 99.9").utf8) }) { configuration, words throws(DirectiveError) in
             var texts: [String] = []
-            for word in words where !word.isEmpty {
+            for word in words where words != [[]] {
                 let text = String(decoding: word, as: UTF8.self)
-                guard let value = Double(text), (0...100).contains(value) else {
+                guard let value = Double(text) else { throw DirectiveError("Invalid \(name) parameters") }
+                guard (0...100).contains(value) else {
                     throw DirectiveError("\(name) parameters should sit between [0.0,100.0]")
                 }
                 texts.append(value == value.rounded() ? "\(Int(value))" : "\(value)")

@@ -222,6 +222,8 @@ final class StoreServer: ListenerHandler {
         } else {
             gate.remove(.writesRestricted)
         }
+        // Whoever has told the kernel a score tells it again: a replica may have become a master.
+        if outOfMemoryScore.original != nil { applyOutOfMemoryScore() }
     }
 }
 

@@ -47,7 +47,7 @@ extension StoreServer {
         for i in 2..<call.count {
             let asked = call[i].text
             let pattern = asked.lowercased()
-            let isGlob = pattern.contains { "*?[\\".contains($0) }
+            let isGlob = pattern.contains { "*?[".contains($0) }
             for directive in Directive.all {
                 if isGlob, directive.isHidden { continue }
                 for name in [directive.name] + (directive.alias.map { [$0] } ?? []) {

@@ -5,7 +5,7 @@ enum TitleTemplate {
     static let standard = "{title} {listen-addr} {server-mode}"
 
     /// Whether every `{` begins a variable that exists and every variable ends.
-    static func isValid(_ template: String) -> Bool { fill(template) { names.contains($0) ? "x" : nil } != nil }
+    static func isValid(_ template: String) -> Bool { !template.isEmpty && fill(template) { names.contains($0) ? "x" : nil } != nil }
 
     private static let names = ["title", "listen-addr", "server-mode", "port", "tls-port", "config-file", "unixsocket"]
 
