@@ -141,6 +141,11 @@ extension StoreServer {
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
         case "repl-backlog-size": replication.stream.resize(configuration.backlogSize)
         case "proc-title-template": showTitle()
+        case "maxmemory-clients": countClientMemory()
+        case "maxmemory":
+            warnOfExcess()
+            memoryLimitsChanged()
+        case "maxmemory-policy", "maxmemory-samples", "lfu-decay-time", "lfu-log-factor", "replica-ignore-maxmemory": memoryLimitsChanged()
         case "oom-score-adj", "oom-score-adj-values":
             guard applyOutOfMemoryScore() == 0 else {
                 throw DirectiveError("Failed to apply new oom_score_adj configuration, check server logs.")
@@ -170,6 +175,10 @@ extension StoreServer {
         commandsProcessed = 0
         errorCounts.removeAll()
         loop.resetLongestCallback()
+        eviction.exceededTotal = 0
+        activeExpiry.nanoseconds = 0
+        activeExpiry.timesExhausted = 0
+        activeExpiry.staleShare = 0
         for slot in commands.all { slot.resetStatistics() }
     }
 

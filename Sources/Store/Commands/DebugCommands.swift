@@ -19,7 +19,10 @@ extension StoreServer {
                     "FREQ", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "4.0.0",
                     summary: "Returns the logarithmic access frequency counter of a Redis object."
                 ) { call in
-                    guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
+                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.integer(Int64(call.db.clock.frequency(entry.clock)))
+                    }
                     call.reply.error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
                 },
                 Command(
@@ -27,8 +30,10 @@ extension StoreServer {
                     summary: "Returns the time since the last access to a Redis object."
                 ) { call in
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    // 24 bits of seconds: the clock comes round every 194 days.
-                    call.reply.integer(Int64((call.db.accessClock &- entry.clock) & 0xFF_FFFF))
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.error("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
+                    }
+                    call.reply.integer(Int64(call.db.clock.idle(entry.clock)))
                 },
                 Command(
                     "REFCOUNT", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
@@ -103,7 +108,7 @@ extension StoreServer {
             call.reply.ok()
         } else if call[1].isWord("object"), call.count == 3 {
             guard let entry = peek(call.db, call[2]) else { return call.noSuchKey() }
-            let idle = (call.db.accessClock &- entry.clock) & 0xFF_FFFF
+            let idle = call.db.clock.idle(entry.clock)
             call.reply.simple("Value at:\(entry.base) refcount:1 encoding:\(entry.encodingName) serializedlength:\(entry.memory) lru:\(entry.clock) lru_seconds_idle:\(idle)")
         } else if call[1].isWord("stringmatch-len"), call.count == 4 {
             // Tells how long matching takes: the pattern * against a text of that length.

@@ -17,7 +17,7 @@ extension StoreServer {
             complexity: "O(N) where N is the number of keys to check.", summary: "Determines whether one or more keys exist."
         ) { call in
             var found = 0
-            for i in 1..<call.count where call.server.lookup(call.db, call[i]) != nil { found += 1 }
+            for i in 1..<call.count where call.server.lookup(call.db, call[i], touches: false) != nil { found += 1 }
             call.reply.integer(found)
         },
         Command(
@@ -26,14 +26,22 @@ extension StoreServer {
             summary: "Returns the number of existing keys out of those specified after updating the time they were last accessed."
         ) { call in
             var found = 0
-            for i in 1..<call.count where call.server.lookup(call.db, call[i]) != nil { found += 1 }
+            for i in 1..<call.count {
+                guard let entry = call.server.lookup(call.db, call[i], touches: false) else { continue }
+                // What it is for, so not even CLIENT NO-TOUCH keeps it from that.
+                let isHeld = call.server.clock.use.pointee.isHeld
+                if isHeld { call.server.clock.use.pointee.isHeld = false }
+                call.db.touch(entry)
+                if isHeld { call.server.clock.use.pointee.isHeld = true }
+                found += 1
+            }
             call.reply.integer(found)
         },
         Command(
             "TYPE", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
             summary: "Determines the type of value stored at a key."
         ) { call in
-            guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.simple("none") }
+            guard let entry = call.server.lookup(call.db, call[1], touches: false) else { return call.reply.simple("none") }
             call.reply.simple(entry.type.name)
         },
         Command(
@@ -190,7 +198,7 @@ extension StoreServer {
     }
 
     private func timeToLive(_ call: borrowing Call, _ value: (_ expiry: Int64, _ now: Int64) -> Int64) {
-        guard let entry = lookup(call.db, call[1]) else { return call.reply.integer(-2) }
+        guard let entry = lookup(call.db, call[1], touches: false) else { return call.reply.integer(-2) }
         call.reply.integer(entry.hasExpiry ? max(0, value(entry.expiry, call.db.now)) : -1)
     }
 

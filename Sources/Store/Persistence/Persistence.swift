@@ -77,7 +77,7 @@ final class Persistence {
         let configuration = server.configuration
         let error = SnapshotFile.write(
             path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: info,
-            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
         if let error {
             server.logger.warning("Failed saving the DB: \(error)")
             return error
@@ -109,7 +109,7 @@ final class Persistence {
                 server.becomeChild("redis-rdb-bgsave")
                 let error = SnapshotFile.write(
                     path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
-                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
                 BackgroundSave.report(copied: BackgroundSave.copiedBytes(), error, to: report)
                 return error == nil ? 0 : 1
             }, handler: save) { [weak self] status in self?.childEnded(status) }
@@ -219,7 +219,7 @@ final class Persistence {
 extension StoreServer {
     /// A reader whose databases can take the place of this server's.
     func makeReader(_ options: RDBReader.Options) -> RDBReader {
-        RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        RDBReader(databaseCount: databases.count, hash: hash, clock: clock, configuration: configuration, options: options)
     }
 
     /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).

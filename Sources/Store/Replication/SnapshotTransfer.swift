@@ -36,7 +36,9 @@ final class SnapshotTransfer: ConnectionHandler {
         do throws(SystemError) {
             let (reading, pid) = try server.loop.forkWriter({ [server] descriptor in
                 server.becomeChild("redis-rdb-to-slaves")
-                return RDBWriter(descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+                return RDBWriter(
+                    descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots,
+                    policy: configuration.evictionPolicy)
                     .write(databases, info, now: now)
             }, handler: self) { [weak self] status in
                 self?.childStatus = status
