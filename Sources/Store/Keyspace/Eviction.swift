@@ -166,7 +166,8 @@ extension StoreServer {
         switch policy {
         case .allKeysLFU, .volatileLFU: 255 - UInt64(clock.frequency(entry.clock))
         case .volatileTTL: UInt64(Int64.max - max(0, entry.expiry))
-        default: UInt64(clock.idle(entry.clock))
+        // Not for how long it has been idle but since when: that stays comparable while candidates wait.
+        default: UInt64(Int64.max - clock.milliseconds / 1000) + UInt64(clock.idle(entry.clock))
         }
     }
 

@@ -5,7 +5,7 @@
 /// so that nothing is copied and nothing dangles: what has gone, moved or been used since is noticed when its turn comes.
 struct EvictionPool {
     struct Candidate {
-        /// How much it deserves to go: idle seconds, 255 less the frequency, or how early it expires.
+        /// How much it deserves to go: how long ago it was used, how rarely it is, or how early it expires.
         var score: UInt64
         let hash: UInt64
         let db: Int32
