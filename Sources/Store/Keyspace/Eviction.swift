@@ -139,25 +139,36 @@ extension StoreServer {
                 let table = policy.isVolatile ? db.expiring : db.entries
                 guard table.count > 0 else { continue }
                 hasKeys = true
-                table.sample(random.next(), atLeast: configuration.evictionSamples) { element in
-                    let entry = Entry(element)
-                    let score = score(entry, policy)
-                    if eviction.pool.wants(score) {
-                        eviction.pool.offer(.init(score: score, hash: table.hash(entry.key), db: Int32(truncatingIfNeeded: db.id)))
-                    }
-                }
+                sample(db, table, policy)
             }
             guard hasKeys else { return nil }
             while let candidate = eviction.pool.takeBest() {
-                let db = databases[Int(candidate.db)]
-                guard let position = db.entries.find(hash: candidate.hash) else { continue }
+                let db = databases[candidate.db]
+                guard let position = db.find(candidate.key) else { continue }
                 let entry = Entry(position.element)
                 // Used, or given another expiry, since it was drawn.
                 guard entry.hasExpiry || !policy.isVolatile, score(entry, policy) >= candidate.score else { continue }
                 return (db, position)
             }
         }
-        return nil
+        // Nothing but keys too long for the pool, or a table that is nearly empty for its size.
+        return chooseAtRandom(policy)
+    }
+
+    /// Offers at least `maxmemory-samples` keys to the pool: whole buckets of them from a random one on. What shares a bucket has nothing
+    /// else in common, so these are as good as independent draws, for the price of a cache line or two.
+    private func sample(_ db: Database, _ table: Table<EntryElement>, _ policy: EvictionPolicy) {
+        var seen = 0
+        var cursor = random.next() & 0xFFFF_FFFF
+        for _ in 0..<configuration.evictionSamples * 8 {
+            cursor = table.scan(cursor) { element in
+                seen += 1
+                let entry = Entry(element)
+                let score = score(entry, policy)
+                if eviction.pool.wants(score) { eviction.pool.offer(entry.key, db: db.id, score: score) }
+            }
+            if seen >= configuration.evictionSamples { return }
+        }
     }
 
     /// How much an entry deserves to go: the more, the sooner.

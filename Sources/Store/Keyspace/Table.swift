@@ -390,7 +390,7 @@ extension Table {
         }
     }
 
-    static func forEach(inChain first: Pointer, _ visit: (Pointer) -> Void) {
+    private static func forEach(inChain first: Pointer, _ visit: (Pointer) -> Void) {
         var bucket = first
         while true {
             let presence = bucket.load(as: UInt8.self)
