@@ -47,6 +47,8 @@ extension StoreServer {
             guard clientEviction.total > limit else { return }
             logger.notice("Evicting client: \(describe(client))")
             statistics.evictedClients += 1
+            clientEviction.total -= client.countedMemory
+            client.countedMemory = 0
             client.connection.close()
         }
     }

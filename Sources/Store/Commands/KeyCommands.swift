@@ -122,7 +122,7 @@ extension StoreServer {
             for _ in 0..<100 {
                 guard let element = call.db.entries.random(using: &call.server.random) else { break }
                 let entry = Entry(element)
-                if call.server.lookup(call.db, entry.key) != nil { return call.reply.bulk(entry.key) }
+                if call.server.lookup(call.db, entry.key, touches: false) != nil { return call.reply.bulk(entry.key) }
             }
             call.reply.null()
         },

@@ -147,7 +147,7 @@ extension StoreServer {
                 guard let position = db.find(candidate.key) else { continue }
                 let entry = Entry(position.element)
                 // Used, or given another expiry, since it was drawn.
-                guard entry.hasExpiry || !policy.isVolatile, score(entry, policy) >= candidate.score else { continue }
+                guard entry.hasExpiry || !policy.isVolatile, score(entry, policy) >= candidate.score >> 8 else { continue }
                 return (db, position)
             }
         }
@@ -159,26 +159,29 @@ extension StoreServer {
     /// else in common, so these are as good as independent draws, for the price of a cache line or two.
     private func sample(_ db: Database, _ table: Table<EntryElement>, _ policy: EvictionPolicy) {
         var seen = 0
-        var cursor = random.next() & 0xFFFF_FFFF
+        var bits = random.next()
+        var cursor = bits & 0xFFFF_FFFF
         for _ in 0..<configuration.evictionSamples * 8 {
             cursor = table.scan(cursor) { element in
                 seen += 1
                 let entry = Entry(element)
-                let score = score(entry, policy)
+                // Of those that are alike, chance chooses: the first in a bucket is often the one that came last.
+                bits = bits &* 0x5851_F42D_4C95_7F2D &+ 1
+                let score = score(entry, policy) << 8 | bits >> 56
                 if eviction.pool.wants(score) { eviction.pool.offer(entry.key, db: db.id, score: score) }
             }
             if seen >= configuration.evictionSamples { return }
         }
     }
 
-    /// How much an entry deserves to go: the more, the sooner.
+    /// How much an entry deserves to go: the more, the sooner. Less than 2^56.
     @inline(__always)
     private func score(_ entry: Entry, _ policy: EvictionPolicy) -> UInt64 {
         switch policy {
         case .allKeysLFU, .volatileLFU: 255 - UInt64(clock.frequency(entry.clock))
-        case .volatileTTL: UInt64(Int64.max - max(0, entry.expiry))
+        case .volatileTTL: 1 << 55 - UInt64(min(max(0, entry.expiry), 1 << 54))
         // Not for how long it has been idle but since when: that stays comparable while candidates wait.
-        default: UInt64(Int64.max - clock.milliseconds / 1000) + UInt64(clock.idle(entry.clock))
+        default: 1 << 55 - UInt64(clock.milliseconds / 1000) + UInt64(clock.idle(entry.clock))
         }
     }
 
