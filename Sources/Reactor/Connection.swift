@@ -381,6 +381,12 @@ public final class Connection: EventSource {
     /// Sends what is queued; called by the loop at the end of an iteration.
     func flush() {
         isFlushScheduled = false
+        sendQueued()
+    }
+
+    /// Sends what is queued ahead of everybody's turn. For a `beforeFlush` hook whose bytes must be with the kernel before others'
+    /// bytes are: the replicas' before the clients'.
+    public func sendQueued() {
         guard currentPhase == .open, !isOverLimit else { return }
         var budget = Connection.sendBudget
         while !output.isEmpty {

@@ -21,6 +21,7 @@ public final class EpollLoop: Loop {
     private var lastRegistration: UInt32 = 0
     /// Kernels before 5.11 and some sandboxes have no epoll_pwait2; there waits are rounded up to milliseconds.
     private var hasNanosecondWait = true
+    private var coalescing = WakeupCoalescing()
 
     private var signalSource: SignalSource?
     private var workers: BackgroundWorkers?
@@ -34,6 +35,8 @@ public final class EpollLoop: Loop {
         slots.initialize(repeating: Slot(), count: slotCount)
         super.init()
         signal(SIGPIPE, SIG_IGN)
+        // By default the kernel may let a timer of an ordinary thread fire 50 µs late.
+        _ = vigie_prctl(PR_SET_TIMERSLACK, 1)
         var nothing = timespec()
         hasNanosecondWait = epoll_pwait2(epoll, events, 1, &nothing, nil) >= 0 || errno != ENOSYS
         readClocks()
@@ -110,9 +113,20 @@ public final class EpollLoop: Loop {
     }
 
     public override func poll(until deadline: Instant) {
+        let before = now
+        let blocks = deadline > before
+        let pauses = blocks && coalescing.isOn && deadline.nanoseconds - before.nanoseconds > WakeupCoalescing.pause
+        if pauses {
+            var time = timespec(tv_sec: 0, tv_nsec: Int(WakeupCoalescing.pause))
+            clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nil)
+            updateClock()
+        }
         let count = wait(until: deadline)
         readClocks()
         wokeAt = now
+        if blocks {
+            coalescing.waited(from: before.nanoseconds, to: now.nanoseconds, events: Int(max(0, count)), paused: pauses)
+        }
         guard count > 0 else { return }
         for index in 0..<Int(count) {
             let event = events[index]

@@ -7,7 +7,9 @@
     make bench BENCH="idle"
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
 
-The figures go to .build/bench/ as JSON. Nothing else should run on the machine meanwhile.
+    make bench BENCH="--publish"                          also replaces figures.json and figures.svg, which the README shows
+
+The figures go to .build/bench/ as JSON and as SVG. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
@@ -19,13 +21,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 
+import chart  # noqa: E402
 import eviction  # noqa: E402
+import latency  # noqa: E402
 import memory  # noqa: E402
 import throughput  # noqa: E402
 from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
-PARTS = {"cpu": throughput.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run}
+PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run}
 
 
 def arguments():
@@ -48,6 +52,7 @@ def arguments():
     parser.add_argument("--policies", default=",".join(eviction.POLICIES), type=lambda text: text.split(","), help="for eviction")
     parser.add_argument("--only", choices=["redis", "vigie"], help="measure one server alone")
     parser.add_argument("--json", default=str(REPOSITORY / ".build" / "bench"), help="folder for the figures")
+    parser.add_argument("--publish", action="store_true", help="replace the figures that the README shows")
     options = parser.parse_args()
     if options.tests == ["ALL"]:
         options.tests = list(throughput.COMMANDS)
@@ -70,9 +75,12 @@ def main():
             figures[part] = PARTS[part](peers, options)
     folder = Path(options.json)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / time.strftime("%Y%m%d-%H%M%S.json")
-    file.write_text(json.dumps(figures, indent=1))
-    print(f"\nfigures in {file}")
+    name = time.strftime("%Y%m%d-%H%M%S")
+    files = [folder / name] + ([Path(__file__).parent / "figures"] if options.publish else [])
+    for file in files:
+        file.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        file.with_suffix(".svg").write_text(chart.draw(figures))
+        print(f"\nfigures in {file}.json, drawn in {file}.svg")
 
 
 if __name__ == "__main__":

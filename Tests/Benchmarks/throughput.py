@@ -5,9 +5,9 @@ import subprocess
 
 from peers import cpu_nanoseconds, load_command
 
-# At most this share of Redis's CPU per operation: what the issue asks.
-TARGETS = {64: {"ZADD": 0.35}, 1: {}}
-TARGET_DEFAULT = {64: 0.40, 1: 0.92}
+# At most this share of Redis's CPU per operation: what the issues ask.
+TARGETS = {64: {"ZADD": 0.30, "ZPOPMIN": 0.30, "LRANGE_100": 0.60, "MSET": 0.60}}
+TARGET_DEFAULT = {64: 0.40, 16: 0.55, 1: 0.90}
 
 # What is sent. `fill` puts back what the test consumes, and is not measured.
 COMMANDS = {
@@ -36,19 +36,26 @@ FILLS = {
     "GET": ["SET"], "EXPIRE": ["SET"], "RPOP": ["LPUSH"], "LPOP": ["LPUSH"], "LRANGE_100": ["LPUSH"], "SPOP": ["SADD"],
     "SISMEMBER": ["SADD"], "HGET": ["HSET"], "ZPOPMIN": ["ZADD"], "ZSCORE": ["ZADD"],
 }
-STANDARD = ["SET", "GET", "INCR", "LPUSH", "RPOP", "SADD", "HSET", "ZADD"]
+STANDARD = ["SET", "GET", "INCR", "LPUSH", "RPUSH", "LPOP", "RPOP", "SADD", "HSET", "SPOP", "ZADD", "ZPOPMIN", "LRANGE_100",
+            "MSET"]
 
 
-def requests_for(pipeline, scale):
+# What takes elements away is given as many, all different, as it will take.
+POPS = {"LPOP", "RPOP", "SPOP", "ZPOPMIN"}
+# Commands that do the work of ten.
+HEAVY = {"LRANGE_100", "MSET"}
+
+
+def requests_for(test, pipeline, scale):
     """Operations per measurement: about a second of Redis's CPU."""
-    return int(scale * {64: 1_500_000, 16: 1_000_000}.get(pipeline, 150_000))
+    return int(scale * {64: 1_500_000, 16: 1_000_000}.get(pipeline, 150_000) / (8 if test in HEAVY and pipeline > 1 else 1))
 
 
-def drive(server, test, pipeline, requests, options):
+def drive(server, test, pipeline, requests, options, keys=None):
     words = [word.replace("{value}", "x" * options.size) for word in COMMANDS[test]]
     done = subprocess.run(
         load_command("redis-benchmark", "-p", server.port, "-c", options.clients, "-P", pipeline, "-n", requests,
-                     "-r", options.keys, "-q", *words),
+                     "-r", keys or options.keys, "-q", *words),
         capture_output=True, text=True)
     output = done.stdout + done.stderr
     if done.returncode != 0 or "Error" in output or "ERR" in output:
@@ -57,10 +64,13 @@ def drive(server, test, pipeline, requests, options):
 
 def measure(server, test, pipeline, options):
     """(µs of CPU per operation, user, system) of one run."""
-    requests = requests_for(pipeline, options.scale)
+    requests = requests_for(test, pipeline, options.scale)
     server.call("FLUSHALL")
     for fill in FILLS.get(test, []):
-        drive(server, fill, 64, requests if fill == "LPUSH" else max(requests, options.keys * 3), options)
+        if test in POPS:
+            drive(server, fill, 64, requests, options, keys=1_000_000_000)
+        else:
+            drive(server, fill, 64, max(requests, options.keys * 3), options)
     user_before, system_before = server.process.cpu_seconds()
     before = cpu_nanoseconds(server.pid)
     drive(server, test, pipeline, requests, options)
@@ -74,9 +84,7 @@ def measure(server, test, pipeline, options):
 
 
 def target(test, pipeline):
-    if pipeline == 64 and test not in STANDARD:
-        return None
-    return TARGETS.get(pipeline, {}).get(test, TARGET_DEFAULT.get(pipeline))
+    return TARGETS.get(pipeline, {}).get(test, TARGET_DEFAULT.get(pipeline) if test in STANDARD else None)
 
 
 def run(peers, options):
@@ -93,7 +101,7 @@ def run(peers, options):
             for turn in range(options.rounds):
                 for name in (names if turn % 2 == 0 else names[::-1]):
                     runs[name].append(measure(peers.servers[name], test, pipeline, options))
-            row = {"test": test, "pipeline": pipeline, "operations": requests_for(pipeline, options.scale)}
+            row = {"test": test, "pipeline": pipeline, "operations": requests_for(test, pipeline, options.scale)}
             text = f"{test:12} {pipeline:8}"
             for name in names:
                 total = statistics.median(one[0] for one in runs[name])

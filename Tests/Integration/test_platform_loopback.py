@@ -65,7 +65,9 @@ def test_the_master_is_killed_and_writing_goes_on(loopback_platform, kinds):
     writer.stop()
     held = {int(item) for item in new.call("LRANGE", "records", 0, -1)}
     lost = [number for number, _ in writer.acknowledged if number not in held]
-    assert not lost, f"{len(lost)} of {len(writer.acknowledged)} acknowledged writes lost"
+    # Ours sends to replicas before it answers. A Redis that is killed may have answered first: the last write can be lost.
+    store = kinds.get("store", kinds["kind"])
+    assert len(lost) <= (0 if store == "vigie" else 1), f"{lost} lost of {len(writer.acknowledged)} acknowledged writes"
 
     back = platform.start_store(port=old.port, password=PASSWORD)
     wait_until(lambda: back.info("replication")["role"] == "slave", 40, "the old master made a replica", every=0.1)

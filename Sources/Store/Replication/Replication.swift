@@ -115,7 +115,11 @@ final class Replication {
         }
         wantsAcknowledgements = false
         guard stream.pendingCount > 0 else { return }
-        for client in replicas { give(client, UnsafeRawBufferPointer(start: stream.pending, count: stream.pendingCount)) }
+        for client in replicas {
+            give(client, UnsafeRawBufferPointer(start: stream.pending, count: stream.pendingCount))
+            // Before any reply leaves: a process that is killed in between has not acknowledged what its replicas will not get.
+            client.connection.sendQueued()
+        }
         stream.settle()
     }
 
