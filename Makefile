@@ -24,7 +24,7 @@ build: ## the program, in .build/release/vigie
 	swift build -c release --product vigie
 
 # Every part runs whatever became of those before it; the parts' own closing lines come again at the end.
-test: ## everything: unit tests, then the tests against real peers and in network namespaces
+test: ## everything: unit tests, fuzzers for some seconds, then the tests against real peers and in network namespaces
 	@Tests/run-all
 
 test-unit: ## the unit tests only

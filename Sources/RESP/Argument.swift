@@ -46,6 +46,8 @@ public struct Argument {
     public var text: String { String(decoding: buffer, as: UTF8.self) }
     /// A copy of the bytes.
     public var bytes: [UInt8] { Array(buffer) }
+    /// The bytes before the first zero byte, at most `most`: what C's `%.128s` shows of it.
+    public func start(_ most: Int) -> ArraySlice<UInt8> { Array(buffer.prefix(most).prefix { $0 != 0 })[...] }
     /// A copy as text in lower case.
     public var lowercased: String { text.lowercased() }
 

@@ -44,6 +44,20 @@ public struct ArgumentArea {
     @inlinable @inline(__always)
     public func reserve(_ count: Int) { if count > state.pointee.capacity { grow(count) } }
 
+    /// Makes room for `count` arguments and keeps the first `kept` of those there.
+    @inlinable @inline(__always)
+    public func reserve(_ count: Int, keeping kept: Int) { if count > state.pointee.capacity { grow(count, keeping: kept) } }
+
+    @usableFromInline @inline(never)
+    func grow(_ count: Int, keeping kept: Int) {
+        let capacity = max(count, state.pointee.capacity * 2)
+        let base = UnsafeMutablePointer<Argument>.allocate(capacity: capacity)
+        base.update(from: state.pointee.base, count: kept)
+        state.pointee.base.deallocate()
+        state.pointee.base = base
+        state.pointee.capacity = capacity
+    }
+
     @usableFromInline @inline(never)
     func grow(_ count: Int) {
         state.pointee.base.deallocate()

@@ -45,14 +45,24 @@ public struct ReplyWriter {
         raw("-")
         raw(text)
         raw("\r\n")
+        count(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
-    public func error(_ text: String) {
+    public func error(_ text: String) { error(Array(text.utf8)) }
+
+    /// An error whose text quotes bytes of a request.
+    public func error(_ text: [UInt8]) {
         raw("-")
-        var line = Array(text.utf8)
+        var line = text
         for i in line.indices where line[i] == 13 || line[i] == 10 { line[i] = 32 }
         out.append(line)
         raw("\r\n")
+        line.withUnsafeBufferPointer(count)
+    }
+
+    @inline(never)
+    private func count(_ line: UnsafeBufferPointer<UInt8>) {
+        out.context?.assumingMemoryBound(to: ErrorCounts.self).pointee.count(line)
     }
 
     @inlinable

@@ -14,8 +14,8 @@ public struct RequestParser: ~Copyable {
         case request
         /// More bytes must come first.
         case incomplete
-        /// What came is not RESP: the text of the error to send, after which the connection closes.
-        case failure(String)
+        /// What came is not RESP: the line of the error to send, after which the connection closes.
+        case failure([UInt8])
     }
 
     /// Bulk strings at least this long get memory of their own.
@@ -78,38 +78,35 @@ public struct RequestParser: ~Copyable {
         var p = 1
         let header = RequestParser.number(base, available, &p)
         guard case .value(let total) = header else {
-            return lengthProblem(header, base, available, "ERR Protocol error: invalid multibulk length", "ERR Protocol error: too big mbulk count string")
+            return lengthProblem(header, available, "ERR Protocol error: invalid multibulk length", "ERR Protocol error: too big mbulk count string")
         }
-        if total > argumentsMax { return .failure("ERR Protocol error: invalid multibulk length") }
+        if total > argumentsMax { return .failure(Array("ERR Protocol error: invalid multibulk length".utf8)) }
         if !isAuthenticated, total > RequestParser.unauthenticatedArgumentsMax {
-            return .failure("ERR Protocol error: unauthenticated multibulk length")
+            return .failure(Array("ERR Protocol error: unauthenticated multibulk length".utf8))
         }
         if total <= 0 {
             count = 0
             consumed = p
             return .request
         }
-        area.reserve(total)
+        // What the client announces is not believed: room comes with the arguments themselves.
+        area.reserve(min(total, 1024))
         var index = 0
         while index < total {
-            if p >= available { return wait(available + 6 * (total - index)) }
-            guard base[p] == 0x24 else { return .failure(RequestParser.expectedDollar(base[p])) }
-            p += 1
-            let length = RequestParser.number(base, available, &p)
+            if p >= available { return wait(available + 1, available, total - index) }
+            let length = RequestParser.bulkLength(base, available, &p, bulkMax: bulkMax, isAuthenticated: isAuthenticated)
             guard case .value(let size) = length else {
-                return lengthProblem(length, base, available, "ERR Protocol error: invalid bulk length", "ERR Protocol error: too big bulk count string")
-            }
-            if size < 0 || size > bulkMax { return .failure("ERR Protocol error: invalid bulk length") }
-            if !isAuthenticated, size > RequestParser.unauthenticatedBulkMax {
-                return .failure("ERR Protocol error: unauthenticated bulk length")
+                if case .malformed(let message) = length { return .failure(message) }
+                return wait(available + 1, available, total - index)
             }
             if available - p < size + 2 {
                 if size >= RequestParser.directThreshold {
                     startDirect(input, total: total, read: index, payloadAt: p, size: size)
                     return .incomplete
                 }
-                return wait(p + size + 2 + 6 * (total - index - 1), input)
+                return wait(p + size + 2, available, total - index - 1, input)
             }
+            area.reserve(index + 1, keeping: index)
             arguments[index] = Argument(base: base + p, count: size)
             p += size + 2
             index += 1
@@ -159,7 +156,8 @@ public struct RequestParser: ~Copyable {
         var value = Int(base[i &+ 1] &- 48)
         if value > 9 { return nil }
         i &+= 2
-        let end = min(available &- 1, i &+ 4)
+        // A zero stands alone: with other digits behind it the length is malformed.
+        let end = value == 0 ? i : min(available &- 1, i &+ 4)
         while i < end {
             let digit = base[i] &- 48
             if digit > 9 { break }
@@ -195,9 +193,13 @@ public struct RequestParser: ~Copyable {
         return block
     }
 
-    private mutating func wait(_ size: Int, _ input: InputBuffer? = nil) -> Outcome {
-        needed = size
-        input?.expect(size)
+    /// The request goes on behind what has arrived: it is looked at again when `size` bytes are there.
+    ///
+    /// A long request of many arguments is looked at again only when twice as much has come, or as much as it must have at
+    /// least; otherwise one that comes in small pieces would cost the square of its length.
+    private mutating func wait(_ size: Int, _ available: Int, _ argumentsLeft: Int, _ input: InputBuffer? = nil) -> Outcome {
+        needed = available < 4096 ? size : max(size, min(available * 2, size + 6 * argumentsLeft))
+        input?.expect(needed)
         return .incomplete
     }
 
@@ -234,20 +236,20 @@ public struct RequestParser: ~Copyable {
             let available = input.count
             guard available > 0 else { return .incomplete }
             let base = UnsafePointer(input.base!.assumingMemoryBound(to: UInt8.self))
-            guard base[0] == 0x24 else { return .failure(RequestParser.expectedDollar(base[0])) }
-            var p = 1
-            let length = RequestParser.number(base, available, &p)
+            var p = 0
+            let length = RequestParser.bulkLength(base, available, &p, bulkMax: bulkMax, isAuthenticated: isAuthenticated)
             guard case .value(let size) = length else {
-                return lengthProblem(length, base, available, "ERR Protocol error: invalid bulk length", "ERR Protocol error: too big bulk count string")
+                if case .malformed(let message) = length { return .failure(message) }
+                needed = available + 1
+                return .incomplete
             }
-            if size < 0 || size > bulkMax { return .failure("ERR Protocol error: invalid bulk length") }
             if available - p < size + 2 {
                 if size >= RequestParser.directThreshold {
                     input.consume(p)
                     receive(size, input)
                     return .incomplete
                 }
-                return wait(p + size + 2, input)
+                return wait(p + size + 2, available, 0, input)
             }
             pending!.owned.append(RequestParser.copy(Argument(base: base + p, count: size)))
             input.consume(p + size + 2)
@@ -268,61 +270,86 @@ public struct RequestParser: ~Copyable {
     private enum Length {
         case value(Int)
         case incomplete
-        case malformed
+        case malformed([UInt8])
     }
 
-    /// Reads `number CR LF` at `p` and moves behind it.
+    /// Reads `$number CR LF` at `p` and moves behind it. As in Redis nothing is said of a line before it is complete.
+    @inline(__always)
+    private static func bulkLength(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int, bulkMax: Int, isAuthenticated: Bool) -> Length {
+        let mark = base[p]
+        let start = p
+        p += 1
+        let length = mark == 0 || mark == 13 ? .incomplete : number(base, available, &p)
+        if case .value(let size) = length, mark == 0x24, size >= 0, size <= bulkMax, isAuthenticated || size <= unauthenticatedBulkMax {
+            return length
+        }
+        if case .incomplete = length {
+            p = start
+            if mark == 13, available - start > 1 { return .malformed(expectedDollar(mark)) }
+            return available - start > lineMax ? .malformed(Array("ERR Protocol error: too big bulk count string".utf8)) : .incomplete
+        }
+        if mark != 0x24 { return .malformed(expectedDollar(mark)) }
+        if case .value(let size) = length, size >= 0, size <= bulkMax {
+            return .malformed(Array("ERR Protocol error: unauthenticated bulk length".utf8))
+        }
+        return .malformed(Array("ERR Protocol error: invalid bulk length".utf8))
+    }
+
+    /// Reads `number CR LF` at `p` and moves behind it. What is behind CR is not looked at, as in Redis; nor is anything behind a
+    /// zero byte, which ends the line unfinished.
     @inline(__always)
     private static func number(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int) -> Length {
         var i = p
         var value = 0
-        var digits = 0
-        var negative = false
-        if i < available, base[i] == 0x2D {
-            negative = true
-            i += 1
-        }
-        while i < available {
+        while i < available, i - p < 18 {
             let digit = base[i] &- 48
             if digit > 9 { break }
             value = value &* 10 &+ Int(digit)
-            digits += 1
-            if digits > 18 { return .malformed }
             i += 1
         }
-        if i + 1 >= available {
-            // A lone CR may still be completed; anything else at the end is part of the number.
-            return i < available && base[i] != 13 ? .malformed : .incomplete
+        // Canonical digits, and the line's end is there: nearly always.
+        if i + 1 < available, base[i] == 13, i > p, base[p] != 48 || i == p + 1 {
+            p = i + 2
+            return .value(value)
         }
-        if digits == 0 || base[i] != 13 { return .malformed }
-        p = i + 2
-        return .value(negative ? -value : value)
+        return unusualNumber(base, available, &p)
     }
 
-    private mutating func lengthProblem(_ length: Length, _ base: UnsafePointer<UInt8>, _ available: Int, _ malformed: String, _ tooLong: String) -> Outcome {
-        if case .incomplete = length {
-            if available > RequestParser.lineMax, memchr(base, 13, available) == nil { return .failure(tooLong) }
-            return .incomplete
-        }
-        return .failure(malformed)
+    @inline(never)
+    private static func unusualNumber(_ base: UnsafePointer<UInt8>, _ available: Int, _ p: inout Int) -> Length {
+        guard let end = find(13, base + p, available - p), p + end + 1 < available else { return .incomplete }
+        guard let value = Argument(base: base + p, count: end).integer else { return .malformed([]) }
+        p += end + 2
+        return .value(Int(value))
     }
 
-    private static func expectedDollar(_ found: UInt8) -> String {
-        "ERR Protocol error: expected '$', got '\(Character(UnicodeScalar(found)))'"
+    /// Where the byte is first; nil when it is not there, or a zero byte comes before it.
+    private static func find(_ byte: UInt8, _ base: UnsafePointer<UInt8>, _ count: Int) -> Int? {
+        guard let found = memchr(base, Int32(byte), count) else { return nil }
+        let offset = UnsafePointer(found.assumingMemoryBound(to: UInt8.self)) - base
+        return memchr(base, 0, offset) == nil ? offset : nil
+    }
+
+    private func lengthProblem(_ length: Length, _ available: Int, _ malformed: StaticString, _ tooLong: StaticString) -> Outcome {
+        if case .incomplete = length { return available > RequestParser.lineMax ? .failure(Argument(tooLong).bytes) : .incomplete }
+        return .failure(Argument(malformed).bytes)
+    }
+
+    /// The byte is repeated as it came, but an error stays one line.
+    private static func expectedDollar(_ found: UInt8) -> [UInt8] {
+        Array("ERR Protocol error: expected '$', got '".utf8) + [found == 13 || found == 10 ? 32 : found, 0x27]
     }
 
     // MARK: inline commands
 
     private mutating func inline(_ base: UnsafePointer<UInt8>, _ available: Int) -> Outcome {
-        guard let end = memchr(base, 10, available) else {
-            if available > RequestParser.lineMax { return .failure("ERR Protocol error: too big inline request") }
-            return .incomplete
+        guard var length = RequestParser.find(10, base, available) else {
+            return available > RequestParser.lineMax ? .failure(Array("ERR Protocol error: too big inline request".utf8)) : .incomplete
         }
-        var length = UnsafePointer(end.assumingMemoryBound(to: UInt8.self)) - base
         let lineEnd = length + 1
         if length > 0, base[length - 1] == 13 { length -= 1 }
         guard let words = RequestParser.split(UnsafeBufferPointer(start: base, count: length)) else {
-            return .failure("ERR Protocol error: unbalanced quotes in request")
+            return .failure(Array("ERR Protocol error: unbalanced quotes in request".utf8))
         }
         if words.isEmpty {
             count = 0
@@ -346,6 +373,8 @@ public struct RequestParser: ~Copyable {
     /// - Returns: nil when a quote is not closed or is followed by something else than a space.
     public static func split(_ line: UnsafeBufferPointer<UInt8>) -> [[UInt8]]? {
         func isSpace(_ c: UInt8) -> Bool { c == 32 || (c >= 9 && c <= 13) || c == 0 }
+        // Vertical tab and form feed part words only where one has not begun.
+        func endsWord(_ c: UInt8) -> Bool { c == 32 || c == 10 || c == 13 || c == 9 || c == 0 }
         func hex(_ c: UInt8) -> UInt8? {
             switch c {
             case 48...57: c - 48
@@ -360,7 +389,7 @@ public struct RequestParser: ~Copyable {
             while i < line.count, isSpace(line[i]) { i += 1 }
             if i >= line.count { return words }
             var word: [UInt8] = []
-            scan: while i < line.count, !isSpace(line[i]) {
+            scan: while i < line.count, !endsWord(line[i]) {
                 let quote = line[i]
                 guard quote == 0x22 || quote == 0x27 else {
                     word.append(quote)

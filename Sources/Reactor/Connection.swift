@@ -190,8 +190,8 @@ public final class Connection: EventSource {
         scheduleFlush()
     }
 
-    /// True once `closeAfterFlush` was called.
-    public var isClosing: Bool { isClosingAfterFlush || currentPhase == .closed }
+    /// True once `closeAfterFlush` was called, or when the output has grown beyond its limit: nothing more is to be answered.
+    public var isClosing: Bool { isClosingAfterFlush || isOverLimit || currentPhase == .closed }
     public var isReading: Bool { !isReadingPaused }
     /// The peer has ended its half.
     public var hasReachedEnd: Bool { hasReadEnd }
@@ -324,6 +324,7 @@ public final class Connection: EventSource {
             if received > 0 {
                 budget -= received
                 core.counters.pointee.bytesReceived &+= UInt64(received)
+                core.counters.pointee.reads &+= 1
                 // A short count means that the kernel's buffer is empty (epoll(7)); what comes later makes a new edge.
                 if received < room, !untilEmpty { mayHaveInput = false }
                 if direct > 0 {
@@ -374,6 +375,7 @@ public final class Connection: EventSource {
         let sent = transport.send(&vector, count: 1)
         guard sent > 0 else { return 0 }
         core.counters.pointee.bytesSent &+= UInt64(sent)
+        core.counters.pointee.writes &+= 1
         if sent < bytes.count { isWaitingForRoom = true }
         return sent
     }
@@ -404,6 +406,7 @@ public final class Connection: EventSource {
                 output.consume(sent)
                 budget -= sent
                 core.counters.pointee.bytesSent &+= UInt64(sent)
+                core.counters.pointee.writes &+= 1
                 // The kernel's buffer is full, and an edge will tell when there is room (epoll(7)).
                 if sent < asked {
                     isWaitingForRoom = true

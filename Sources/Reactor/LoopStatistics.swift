@@ -10,6 +10,9 @@ public struct LoopStatistics: Sendable {
     public var longestCallbackLabel: StaticString = "none"
     public var bytesReceived: UInt64 = 0
     public var bytesSent: UInt64 = 0
+    /// Times that a connection received or sent something.
+    public var reads: UInt64 = 0
+    public var writes: UInt64 = 0
     /// Events for a descriptor that had been closed and reused meanwhile.
     public var lateEventsDropped: UInt64 = 0
     public var connectionsAccepted: UInt64 = 0

@@ -39,6 +39,8 @@ public struct OutputChain {
         @usableFromInline var isDiscarding = false
         @usableFromInline unowned(unsafe) var owner: Connection?
         @usableFromInline var pool: BlockPool
+        /// See `OutputChain.context`.
+        @usableFromInline var context: UnsafeMutableRawPointer?
     }
 
     @usableFromInline let state: UnsafeMutablePointer<State>
@@ -60,6 +62,12 @@ public struct OutputChain {
         state.pointee.pool.release()
         state.deinitialize(count: 1)
         state.deallocate()
+    }
+
+    /// A place for whoever writes into the chain to find what belongs to it; the chain does nothing with it.
+    @inlinable public var context: UnsafeMutableRawPointer? {
+        get { state.pointee.context }
+        nonmutating set { state.pointee.context = newValue }
     }
 
     /// Bytes appended and not yet sent. O(1).

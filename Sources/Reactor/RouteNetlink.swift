@@ -212,7 +212,7 @@ enum RouteMessage {
         switch type {
         case error, done:
             let code = bytes.count >= 20 ? bytes.loadUnaligned(fromByteOffset: 16, as: Int32.self) : 0
-            return .done(sequence: sequence, problem: code < 0 ? -code : 0)
+            return .done(sequence: sequence, problem: code < 0 ? 0 &- max(code, -Int32.max) : 0)
         case newLink, deleteLink:
             return link(bytes, isGone: type == deleteLink).map { .change(.link($0)) } ?? .other
         case newAddress, deleteAddress:

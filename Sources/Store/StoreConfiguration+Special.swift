@@ -177,7 +177,7 @@ extension Directive {
 
     static let percentiles: Directive = {
         let name = "latency-tracking-info-percentiles"
-        var directive = Directive(name, read: { Array(($0.ineffective[name] ?? "50 99 99.9").utf8) }) { configuration, words throws(DirectiveError) in
+        var directive = Directive(name, read: { Array($0.latencyPercentiles.joined(separator: " ").utf8) }) { configuration, words throws(DirectiveError) in
             var texts: [String] = []
             for word in words where words != [[]] {
                 let text = String(decoding: word, as: UTF8.self)
@@ -187,9 +187,8 @@ extension Directive {
                 }
                 texts.append(value == value.rounded() ? "\(Int(value))" : "\(value)")
             }
-            configuration.ineffective[name] = texts.joined(separator: " ")
+            configuration.latencyPercentiles = texts
         }
-        directive.standing = .ineffective("there is no latency monitor yet")
         directive.takesMany = true
         return directive
     }()

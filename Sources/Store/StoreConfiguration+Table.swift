@@ -48,8 +48,8 @@ extension Directive {
         .kept("enable-module-command", .choice(["no", "yes", "local"]), "no", standing: .refused("there are no modules")).immutable,
         .integer("slowlog-log-slower-than", \.slowLogThreshold, -1...Int64.max),
         .integer("slowlog-max-len", \.slowLogLength, count),
-        .kept("latency-monitor-threshold", .integer(count), "0", because: "there is no latency monitor yet"),
-        .kept("latency-tracking", .flag, "yes", because: "there is no latency monitor yet"),
+        .integer("latency-monitor-threshold", \.latencyMonitorThreshold, count),
+        .flag("latency-tracking", \.tracksLatency),
         percentiles,
     ]
 

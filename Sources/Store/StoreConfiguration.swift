@@ -110,6 +110,11 @@ public final class StoreConfiguration {
     /// Microseconds; negative for none, 0 for every command.
     var slowLogThreshold = 10_000
     var slowLogLength = 128
+    /// Milliseconds; 0 for no samples at all.
+    var latencyMonitorThreshold = 0
+    /// Whether the times of each command are kept for INFO latencystats and LATENCY HISTOGRAM, and which percentiles INFO shows.
+    var tracksLatency = true
+    var latencyPercentiles = ["50", "99", "99.9"]
 
     /// What is accepted and has no effect, as CONFIG GET shows it; what is missing has its default.
     var ineffective: [String: String] = [:]

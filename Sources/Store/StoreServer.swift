@@ -32,7 +32,6 @@ struct StoreStatistics {
     var fullSyncs: UInt64 = 0
     var partialSyncsAccepted: UInt64 = 0
     var partialSyncsRefused: UInt64 = 0
-    var errorReplies: UInt64 = 0
     var forks: UInt64 = 0
     var peakMemory = 0
     var latestForkMicroseconds = 0
@@ -71,9 +70,13 @@ final class StoreServer: ListenerHandler {
     var monitors: [Client] = []
 
     var slowLog = SlowLog()
+    var latency = LatencyMonitor()
+    var accessLog = AccessLog()
+    /// See `StoreServer.updateTiming`.
+    var samplingMask: UInt64 = 0
     var rates = Rates()
-    /// Error replies by their code (INFO errorstats).
-    var errorCounts: [String: UInt64] = [:]
+    /// Error replies (INFO errorstats); every client's output leads here.
+    let errors: UnsafeMutablePointer<ErrorCounts>
 
     var pubsub = PubSub()
     var watches = WatchTable()
@@ -108,12 +111,16 @@ final class StoreServer: ListenerHandler {
         for id in 0..<configuration.databases {
             databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: clock))
         }
+        errors = .allocate(capacity: 1)
+        errors.initialize(to: ErrorCounts())
         discardedOutput = OutputChain.discarding(loop)
+        discardedOutput.context = UnsafeMutableRawPointer(errors)
         startedAt = loop.wallMilliseconds
         runID = StoreServer.randomID()
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         memoryLimitsChanged()
+        updateTiming()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
     }
@@ -169,6 +176,7 @@ final class StoreServer: ListenerHandler {
         let client = Client(id: lastClientID, server: self, connection: connection)
         clients[client.id] = client
         connection.handler = client
+        connection.output.context = UnsafeMutableRawPointer(errors)
         return client
     }
 
@@ -207,7 +215,7 @@ final class StoreServer: ListenerHandler {
     }
 
     private func cron() {
-        expireActively()
+        expireOnTime()
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
@@ -215,6 +223,12 @@ final class StoreServer: ListenerHandler {
         countClientMemory()
         rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
         log?.role = replication.isReplica ? .replica : .master
+    }
+
+    private func expireOnTime() {
+        let start = configuration.latencyMonitorThreshold > 0 ? StoreServer.nanoseconds() : 0
+        expireActively()
+        if start > 0 { addLatencySample("expire-cycle", nanoseconds: StoreServer.nanoseconds() - start) }
     }
 
     private func disconnectIdleClients() {

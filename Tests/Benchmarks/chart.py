@@ -40,7 +40,7 @@ def draw(figures):
             text(LABEL - 8, y + 12, label, "end")
             missed = target is not None and ratio > target
             parts.append(f'<rect x="{LABEL}" y="{y + 2}" width="{ratio * scale:.1f}" height="{ROW - 5}" fill="{BAD if missed else GOOD}"/>')
-            text(round(LABEL + ratio * scale + 5, 1), y + 12, f"{ratio:.2f}")
+            text(round(LABEL + max(ratio, target or 0) * scale + 5, 1), y + 12, f"{ratio:.2f}")
             if target is not None:
                 x = LABEL + target * scale
                 parts.append(f'<path d="M{x:.1f} {y}v{ROW - 1}" stroke="{TEXT}" stroke-width="1.5"/>')

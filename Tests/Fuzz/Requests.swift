@@ -2,10 +2,11 @@ import Glibc
 @testable import RESP
 @testable import Reactor
 
-// Any bytes, cut into any pieces, make requests, "more bytes must come" or a failure; and however they are cut, the same
-// requests. A failure may come later when they are cut: the parser does not look before a request could be complete.
+// Any bytes, cut into any pieces, make requests, "more bytes must come" or a failure; and however they are cut, and whether several
+// requests are looked for at once or each by itself, the same requests. A failure may come later when they are cut: the parser does
+// not look before a long request could be complete.
 
-private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
+private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int, looksAhead: Bool) -> [[UInt8]] {
     let shared = UnsafeMutableRawPointer.allocate(byteCount: 65_536, alignment: 64)
     let area = ArgumentArea()
     let input = InputBuffer()
@@ -31,15 +32,28 @@ private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
             input.received(size)
         }
         input.forgetExpectation()
+        func take(_ first: Int, _ count: Int) {
+            var request: [UInt8] = []
+            for index in first..<first + count {
+                request.append(contentsOf: UnsafeBufferPointer(start: area.base[index].base, count: area.base[index].count))
+                request.append(0)
+            }
+            requests.append(request)
+        }
         loop: while true {
+            if looksAhead, case let found = parser.lookAhead(input), found > 0 {
+                var end = 0
+                for span in UnsafeBufferPointer(start: area.spans, count: found) {
+                    precondition(span.end > end && span.end <= input.count)
+                    end = span.end
+                    take(span.first, span.count)
+                }
+                input.consume(end)
+                continue
+            }
             switch parser.next(input, bulkMax: 1 << 20, argumentsMax: 1 << 16, isAuthenticated: true) {
             case .request:
-                var request: [UInt8] = []
-                for index in 0..<parser.count {
-                    request.append(contentsOf: UnsafeBufferPointer(start: parser.arguments[index].base, count: parser.arguments[index].count))
-                    request.append(0)
-                }
-                requests.append(request)
+                take(0, parser.count)
                 parser.finish(input)
             case .incomplete:
                 break loop
@@ -57,11 +71,14 @@ private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int) -> [[UInt8]] {
 public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     guard count > 1 else { return 0 }
     let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
-    let whole = feed(bytes, piece: .max)
-    let cut = feed(bytes, piece: Int(start[0]) + 1)
-    if whole != cut {
-        let texts = [whole, cut].map { $0.map { String(decoding: $0, as: UTF8.self) } }
-        fatalError("the same bytes gave \(texts[0]) whole and \(texts[1]) cut")
+    let piece = Int(start[0]) + 1
+    let whole = feed(bytes, piece: .max, looksAhead: false)
+    for (how, other) in [
+        ("cut", feed(bytes, piece: piece, looksAhead: false)), ("together", feed(bytes, piece: .max, looksAhead: true)),
+        ("cut and together", feed(bytes, piece: piece, looksAhead: true)),
+    ] where whole != other {
+        let texts = [whole, other].map { $0.map { String(decoding: $0, as: UTF8.self) } }
+        fatalError("the same bytes gave \(texts[0]) one by one and \(texts[1]) \(how)")
     }
     return 0
 }

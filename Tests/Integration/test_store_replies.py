@@ -30,7 +30,7 @@ def pair(tmp_path_factory):
         file = folder / "redis.conf"
         file.write_text("")
         process = processes.start([*programs[which], file, "--port", port, "--bind", "127.0.0.1", "--dir", folder,
-                                   "--save", ""], name=which)
+                                   "--save", "", "--enable-debug-command", "local"], name=which)
         return Store(process, port).wait_ready()
 
     def both():

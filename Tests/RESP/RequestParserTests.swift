@@ -66,7 +66,7 @@ private final class Feeder {
             case .incomplete:
                 return
             case .failure(let text):
-                failure = text
+                failure = String(decoding: text, as: UTF8.self)
                 return
             }
         }
@@ -141,6 +141,8 @@ struct RequestParserTests {
 
     @Test("what is not RESP is refused in Redis's words", arguments: [
         ("*3\r\nxSET\r\n", "ERR Protocol error: expected '$', got 'x'"),
+        ("*2\r\n$4\r\nECHO\r\n$03\r\nabc\r\n", "ERR Protocol error: invalid bulk length"),
+        ("*01\r\n$4\r\nPING\r\n", "ERR Protocol error: invalid multibulk length"),
         ("*1048577\r\n", "ERR Protocol error: invalid multibulk length"),
         ("*abc\r\n", "ERR Protocol error: invalid multibulk length"),
         ("*1\r\n$abc\r\n", "ERR Protocol error: invalid bulk length"),

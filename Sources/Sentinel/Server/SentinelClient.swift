@@ -53,7 +53,7 @@ final class SentinelClient: ConnectionHandler {
             {
             case .incomplete: return
             case .failure(let text):
-                node.reply(.error(text), to: self)
+                node.reply(.error(String(decoding: text, as: UTF8.self)), to: self)
                 node.closeAfterReplies(self)
                 return
             case .request:

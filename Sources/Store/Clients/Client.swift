@@ -78,6 +78,8 @@ final class Client: ConnectionHandler {
     var isMaster: Bool { gate.contains(.master) }
     var isAuthenticated: Bool { !gate.contains(.unauthenticated) }
     @inline(__always) var reply: ReplyWriter { ReplyWriter(output, isRESP3: isRESP3) }
+    /// For what the client has not asked for just now: CLIENT REPLY does not hold it back.
+    var pushes: ReplyWriter { ReplyWriter(connection.output, isRESP3: isRESP3) }
 
     func connectionReceived(_ connection: Connection) { server.process(self) }
     func connectionClosed(_ connection: Connection, _ reason: CloseReason) { server.forget(self, reason) }

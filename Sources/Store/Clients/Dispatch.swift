@@ -17,13 +17,15 @@ extension StoreServer {
                     continue
                 }
             }
-            switch client.parser.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: 1_048_576 * 1024, isAuthenticated: client.isAuthenticated) {
+            switch client.parser.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: Int(Int32.max), isAuthenticated: client.isAuthenticated) {
             case .request:
                 if client.parser.count > 0 { execute(client, client.parser.arguments, client.parser.count) }
                 if client.connection.isOpen { client.parser.finish(input) }
             case .incomplete:
                 return
             case .failure(let message):
+                errors.pointee.failures = nil
+                stepSkipping(client)
                 client.reply.error(message)
                 client.closeAfterReplies()
                 return
@@ -145,16 +147,12 @@ extension StoreServer {
     /// Executes a command that has been found.
     private func execute(_ client: Client, _ command: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         var slot = command
-        if !slot.pointee.subcommands.isEmpty, count > 1,
-            let found = slot.pointee.subcommands.first(where: { CommandTable.same($0.pointee.name, arguments[1]) }) {
+        if !slot.pointee.subcommands.isEmpty, count > 1 {
+            guard let found = slot.pointee.subcommand(arguments[1]) else { return unknownSubcommand(client, arguments) }
             slot = found
         }
         let arity = slot.pointee.arity
-        if arity >= 0 ? count != arity : count < -arity {
-            flagTransaction(client)
-            client.reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command")
-            return
-        }
+        if arity >= 0 ? count != arity : count < -arity { return wrongArity(client, slot) }
         client.lastCommand = slot
         if !client.gate.isEmpty || !gate.isEmpty {
             guard admit(client, slot, arguments, count) else { return }
@@ -168,8 +166,9 @@ extension StoreServer {
     func run(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         let before = dirty
         let db = client.db
-        let isTimed = !slot.pointee.isQuick || slot.pointee.calls % StoreServer.sampling == 0
+        let isTimed = !slot.pointee.isQuick || slot.pointee.calls & samplingMask == 0
         let start = isTimed ? StoreServer.nanoseconds() : 0
+        errors.pointee.failures = UnsafeMutableRawPointer(slot).assumingMemoryBound(to: UInt64.self)
         slot.pointee.command.run(Call(
             server: self, client: client, db: db, arguments: arguments, count: count, slot: slot,
             reply: ReplyWriter(client.output, isRESP3: client.isRESP3)))
@@ -191,41 +190,61 @@ extension StoreServer {
         clock.use.pointee.isHeld = false
     }
 
+    // MARK: refusals
+
+    @inline(never)
     private func unknownCommand(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
-        flagTransaction(client)
-        if !client.isAuthenticated {
-            client.reply.error("NOAUTH Authentication required.")
-            return
-        }
-        var text = "ERR unknown command '\(arguments[0].text.prefix(128))', with args beginning with: "
+        if arguments[0].isWord("post") || arguments[0].isWord("host:") { return dropCrossProtocol(client) }
+        stepSkipping(client)
+        var shown: [UInt8] = []
         for i in 1..<max(1, count) {
-            guard text.utf8.count < 128 + 48 else { break }
-            // Redis ends at a zero byte here.
-            text += "'\(arguments[i].text.prefix { $0 != "\0" }.prefix(128))' "
+            guard shown.count < 128 else { break }
+            shown += [0x27] + arguments[i].start(128 - shown.count) + [0x27, 0x20]
         }
-        client.reply.error(text)
+        refuse(client, nil, Array("ERR unknown command '".utf8) + arguments[0].start(128) + Array("', with args beginning with: ".utf8) + shown)
     }
 
-    /// A command that was refused makes the transaction that it belongs to fail.
-    private func flagTransaction(_ client: Client) { client.transaction?.isFlagged = true }
+    @inline(never)
+    private func unknownSubcommand(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>) {
+        stepSkipping(client)
+        let name = Array(String(decoding: arguments[0].start(.max), as: UTF8.self).uppercased().utf8)
+        refuse(client, nil, Array("ERR unknown subcommand '".utf8) + arguments[1].start(128) + Array("'. Try ".utf8) + name + Array(" HELP.".utf8))
+    }
 
-    /// The checks for clients and times that are not the usual ones.
-    /// - Returns: whether the command is to be run now.
-    private func admit(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
-        let flags = slot.pointee.command.flags
-        func refuse(_ text: String) -> Bool {
-            slot.pointee.rejected += 1
-            if client.transaction != nil, slot.pointee.name.isWord("exec") {
-                endTransaction(client)
-                client.reply.error("EXECABORT Transaction discarded because of: \(text)")
-                return false
-            }
-            flagTransaction(client)
-            client.reply.error(text)
-            return false
+    @inline(never)
+    private func wrongArity(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>) {
+        stepSkipping(client)
+        refuse(client, slot, Array("ERR wrong number of arguments for '\(slot.pointee.fullName)' command".utf8))
+    }
+
+    /// Answers with an error instead of executing; the transaction that the command belongs to fails.
+    private func refuse(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>?, _ line: [UInt8]) {
+        client.transaction?.isFlagged = true
+        slot?.pointee.rejected += 1
+        errors.pointee.failures = nil
+        if let slot, slot.pointee.name == Argument("EXEC") {
+            if client.transaction != nil { endTransaction(client) }
+            // The general code is not repeated behind this one.
+            let reason = line.starts(with: "ERR ".utf8) ? line.dropFirst(4) : line[...]
+            client.reply.error(Array("EXECABORT Transaction discarded because of: ".utf8) + reason)
+        } else {
+            client.reply.error(line)
         }
+    }
+
+    /// A browser that was made to speak to us: its request's first line or its headers. It hears nothing, and no later line of it
+    /// is executed.
+    private func dropCrossProtocol(_ client: Client) {
+        logger.warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from \(client.connection.peer) aborted.")
+        client.connection.close()
+    }
+
+    /// CLIENT REPLY SKIP: the reply of the command behind it goes nowhere, and of that one only.
+    @inline(__always)
+    private func stepSkipping(_ client: Client) {
+        guard !client.gate.isDisjoint(with: [.skipsReply, .skipsNextReply]) else { return }
         if client.gate.contains(.skipsReply) {
-            client.gate.remove([.skipsReply])
+            client.gate.remove(.skipsReply)
             if !client.gate.contains(.repliesOff) { client.output = client.connection.output }
         }
         if client.gate.contains(.skipsNextReply) {
@@ -233,8 +252,22 @@ extension StoreServer {
             client.gate.insert(.skipsReply)
             client.output = discardedOutput
         }
+    }
+
+    /// The checks for clients and times that are not the usual ones.
+    /// - Returns: whether the command is to be run now.
+    private func admit(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Bool {
+        let flags = slot.pointee.command.flags
+        func refuse(_ text: String) -> Bool {
+            self.refuse(client, slot, Array(text.utf8))
+            return false
+        }
+        stepSkipping(client)
         if client.gate.contains(.unauthenticated), !flags.contains(.noAuth) {
             return refuse("NOAUTH Authentication required.")
+        }
+        if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
+            return refuse("ERR Command not allowed inside a transaction")
         }
         if client.gate.contains(.master) {
             if gate.contains(.memoryLimited) { _ = makeRoom() }
@@ -263,9 +296,6 @@ extension StoreServer {
         }
         if gate.contains(.loading), !flags.contains(.loading) {
             return refuse("LOADING Redis is loading the dataset in memory")
-        }
-        if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
-            return refuse("ERR Command not allowed inside a transaction")
         }
         if queue(client, slot, arguments, count) { return false }
         if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: flags) {
@@ -309,22 +339,32 @@ extension StoreServer {
         let flags = slot.pointee.command.flags
         if flags.contains(.skipMonitor) || flags.contains(.admin) { return }
         let address = if case .unix(let path) = client.connection.peer { "unix:\(path)" } else { "\(client.connection.peer)" }
-        let firstSecret = StoreServer.firstSecret(slot.pointee.name, arguments, count)
+        let secrets = StoreServer.secrets(slot.pointee.fullName, arguments, count)
         let now = loop.clock.pointee.wallMicroseconds
         let fraction = String(1_000_000 + now % 1_000_000).dropFirst()
         var line = "+\(now / 1_000_000).\(fraction) [\(client.db.id) \(address)]"
-        for i in 0..<count { line += i >= firstSecret ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
+        for i in 0..<count { line += secrets.contains(i) ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
         line += "\r\n"
         for monitor in monitors { monitor.output.append(line) }
     }
 }
 
 extension StoreServer {
-    /// The index of the first argument that must not be shown; all of AUTH's are secret, and those behind HELLO's AUTH.
-    fileprivate static func firstSecret(_ name: Argument, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Int {
-        if name.isWord("auth") { return 1 }
-        guard name.isWord("hello"), let option = (0..<count).first(where: { arguments[$0].isWord("auth") }) else { return count }
-        return option + 1
+    /// The arguments that must not be shown: all of AUTH's, user and password behind HELLO's AUTH, passwords that CONFIG SET sets.
+    static func secrets(_ name: String, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> Set<Int> {
+        switch name {
+        case "auth": return Set(1..<count)
+        case "acl|setuser": return Set(2..<count)
+        case "hello":
+            guard let option = (2..<max(2, count)).first(where: { arguments[$0].isWord("auth") }) else { return [] }
+            return Set((option + 1..<option + 3).prefix { $0 < count })
+        case "config|set":
+            let options = stride(from: 2, to: count - 1, by: 2).filter {
+                arguments[$0].isWord("requirepass") || arguments[$0].isWord("masterauth") || arguments[$0].isWord("masteruser")
+            }
+            return Set(options.map { $0 + 1 })
+        default: return []
+        }
     }
 }
 

@@ -26,7 +26,7 @@ extension StoreServer {
         var receivers = 0
         let name = channel.bytes
         for client in (isShard ? pubsub.shardChannels : pubsub.channels)[name] ?? [] {
-            let reply = client.reply
+            let reply = client.pushes
             reply.push(3)
             reply.bulk(isShard ? "smessage" : "message")
             reply.bulk(channel)
@@ -37,7 +37,7 @@ extension StoreServer {
         for (pattern, client) in pubsub.patterns {
             let matches = pattern.withUnsafeBytes { Glob.matches(Argument($0), channel) }
             guard matches else { continue }
-            let reply = client.reply
+            let reply = client.pushes
             reply.push(4)
             reply.bulk("pmessage")
             reply.bulk(pattern)
@@ -82,6 +82,9 @@ extension StoreServer {
 
     private func subscribe(_ call: borrowing Call, _ kind: Kind) {
         let client = call.client
+        if kind == .shard, executionDepth > 0 {
+            return call.reply.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+        }
         if client.subscriptions == nil { client.subscriptions = Subscriptions() }
         let subscriptions = client.subscriptions!
         for i in 1..<call.count {
@@ -94,10 +97,10 @@ extension StoreServer {
             case .shard:
                 if subscriptions.shardChannels.insert(name).inserted { pubsub.shardChannels[name, default: []].append(client) }
             }
-            call.reply.push(3)
-            call.reply.bulk(kind.subscribeWord)
-            call.reply.bulk(call[i])
-            call.reply.integer(kind == .shard ? subscriptions.shardChannels.count : subscriptions.count)
+            client.pushes.push(3)
+            client.pushes.bulk(kind.subscribeWord)
+            client.pushes.bulk(call[i])
+            client.pushes.integer(kind == .shard ? subscriptions.shardChannels.count : subscriptions.count)
         }
         client.gate.insert(.subscribed)
         applyOutputLimit(client)
@@ -127,9 +130,9 @@ extension StoreServer {
                 if subscriptions?.patterns.remove(name) != nil { pubsub.patterns.removeAll { $0.client === client && $0.pattern == name } }
             case .shard: if subscriptions?.shardChannels.remove(name) != nil { remove(client, from: &pubsub.shardChannels, name) }
             }
-            answer(name, call.reply)
+            answer(name, client.pushes)
         }
-        if names.isEmpty { answer(nil, call.reply) }
+        if names.isEmpty { answer(nil, client.pushes) }
         if (subscriptions?.count ?? 0) == 0, subscriptions?.shardChannels.isEmpty ?? true {
             client.subscriptions = nil
             client.gate.remove(.subscribed)
@@ -139,34 +142,41 @@ extension StoreServer {
     static let pubsubCommands: [Command] = [
         Command(
             "SUBSCRIBE", arity: -2, flags: [.pubsub, .noScript, .loading, .stale], since: "2.0.0",
+            syntax: "channel...",
             complexity: "O(N) where N is the number of channels to subscribe to.", summary: "Listens for messages published to channels."
         ) { call in call.server.subscribe(call, .channel) },
         Command(
             "UNSUBSCRIBE", arity: -1, flags: [.pubsub, .noScript, .loading, .stale], since: "2.0.0",
+            syntax: "[channel...]",
             complexity: "O(N) where N is the number of channels to unsubscribe.", summary: "Stops listening to messages posted to channels."
         ) { call in call.server.unsubscribe(call, .channel) },
         Command(
             "PSUBSCRIBE", arity: -2, flags: [.pubsub, .noScript, .loading, .stale], since: "2.0.0",
+            syntax: "pattern(pattern:pattern)...",
             complexity: "O(N) where N is the number of patterns to subscribe to.",
             summary: "Listens for messages published to channels that match one or more patterns."
         ) { call in call.server.subscribe(call, .pattern) },
         Command(
             "PUNSUBSCRIBE", arity: -1, flags: [.pubsub, .noScript, .loading, .stale], since: "2.0.0",
+            syntax: "[pattern:pattern...]",
             complexity: "O(N) where N is the number of patterns to unsubscribe.",
             summary: "Stops listening to messages published to channels that match one or more patterns."
         ) { call in call.server.unsubscribe(call, .pattern) },
         Command(
             "SSUBSCRIBE", arity: -2, flags: [.pubsub, .noScript, .loading, .stale], keys: .all, since: "7.0.0",
+            syntax: "shardchannel...", access: "not_key",
             complexity: "O(N) where N is the number of shard channels to subscribe to.",
             summary: "Listens for messages published to shard channels."
         ) { call in call.server.subscribe(call, .shard) },
         Command(
             "SUNSUBSCRIBE", arity: -1, flags: [.pubsub, .noScript, .loading, .stale], keys: .all, since: "7.0.0",
+            syntax: "[shardchannel...]", access: "not_key",
             complexity: "O(N) where N is the number of shard channels to unsubscribe.",
             summary: "Stops listening to messages posted to shard channels."
         ) { call in call.server.unsubscribe(call, .shard) },
         Command(
             "PUBLISH", arity: 3, flags: [.pubsub, .loading, .stale, .fast, .mayReplicate], since: "2.0.0",
+            syntax: "channel message",
             complexity: "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of subscribed patterns (by any client).",
             summary: "Posts a message to a channel."
         ) { call in
@@ -177,6 +187,7 @@ extension StoreServer {
         },
         Command(
             "SPUBLISH", arity: 3, flags: [.pubsub, .loading, .stale, .fast, .mayReplicate], keys: .first, since: "7.0.0",
+            syntax: "shardchannel message", access: "not_key",
             complexity: "O(N) where N is the number of clients subscribed to the receiving shard channel.",
             summary: "Post a message to a shard channel"
         ) { call in
@@ -185,14 +196,18 @@ extension StoreServer {
             call.reply.integer(receivers)
         },
         Command(
-            container: "PUBSUB", since: "2.8.0", summary: "A container for Pub/Sub commands.",
+            container: "PUBSUB", since: "2.8.0",
+            heading: "pubsub",
+            summary: "A container for Pub/Sub commands.",
             subcommands: [
                 Command(
                     "CHANNELS", arity: -2, flags: [.pubsub, .loading, .stale], since: "2.8.0",
+                    syntax: "[pattern:pattern]",
                     complexity: "O(N) where N is the number of active channels", summary: "Returns the active channels."
                 ) { call in call.server.listChannels(call, call.server.pubsub.channels) },
                 Command(
                     "NUMSUB", arity: -2, flags: [.pubsub, .loading, .stale], since: "2.8.0",
+                    syntax: "[channel...]",
                     complexity: "O(N) for the NUMSUB subcommand, where N is the number of requested channels",
                     summary: "Returns a count of subscribers to channels."
                 ) { call in call.server.countSubscribers(call, call.server.pubsub.channels) },
@@ -201,20 +216,35 @@ extension StoreServer {
                 },
                 Command(
                     "SHARDCHANNELS", arity: -2, flags: [.pubsub, .loading, .stale], since: "7.0.0",
+                    syntax: "[pattern:pattern]",
                     complexity: "O(N) where N is the number of active shard channels", summary: "Returns the active shard channels."
                 ) { call in call.server.listChannels(call, call.server.pubsub.shardChannels) },
                 Command(
                     "SHARDNUMSUB", arity: -2, flags: [.pubsub, .loading, .stale], since: "7.0.0",
+                    syntax: "[shardchannel...]",
                     complexity: "O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels",
                     summary: "Returns the count of subscribers of shard channels."
                 ) { call in call.server.countSubscribers(call, call.server.pubsub.shardChannels) },
+                help("PUBSUB", since: "6.2.0", [
+                    "CHANNELS [<pattern>]",
+                    "    Return the currently active channels matching a <pattern> (default: '*').",
+                    "NUMPAT",
+                    "    Return number of subscriptions to patterns.",
+                    "NUMSUB [<channel> ...]",
+                    "    Return the number of subscribers for the specified channels, excluding",
+                    "    pattern subscriptions(default: no channels).",
+                    "SHARDCHANNELS [<pattern>]",
+                    "    Return the currently active shard level channels matching a <pattern> (default: '*').",
+                    "SHARDNUMSUB [<shardchannel> ...]",
+                    "    Return the number of subscribers for the specified shard level channel(s)",
+                ]),
             ]),
     ]
 
     private func listChannels(_ call: borrowing Call, _ table: [[UInt8]: [Client]]) {
-        if call.count > 3 { return call.wrongArity() }
-        let pattern = call.count == 3 ? call[2] : Argument("*")
-        let names = table.keys.filter { name in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } }
+        if call.count > 3 { return call.unknownSubcommandOrArity() }
+        let pattern = call.count == 3 ? call[2] : nil
+        let names = table.keys.filter { name in pattern.map { pattern in name.withUnsafeBytes { Glob.matches(pattern, Argument($0)) } } ?? true }
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
     }
@@ -232,6 +262,8 @@ extension StoreServer {
 enum Glob {
     /// O(pattern × text) at worst.
     static func matches(_ pattern: Argument, _ text: Argument, ignoringCase: Bool = false) -> Bool {
+        // For Redis no star stands for a text that has nothing in it.
+        if text.count == 0 { return pattern.count == 0 }
         var p = 0
         var t = 0
         // Where to go on when what follows the last star does not fit: one byte further.

@@ -28,6 +28,8 @@ struct DatabaseKey: Hashable {
 /// What one client watches.
 final class WatchedKeys {
     var keys: [DatabaseKey] = []
+    /// Those whose time was over already: that they go is no change.
+    var expired: Set<DatabaseKey> = []
     /// One of them was changed.
     var isDirty = false
 }
@@ -57,12 +59,14 @@ extension StoreServer {
             call.reply.ok()
         },
         Command(
-            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipMonitor], categories: [.transaction],
+            "EXEC", arity: 1, flags: [.noScript, .loading, .stale, .skipSlowLog], categories: [.transaction],
             since: "1.2.0", complexity: "Depends on commands in the transaction", summary: "Executes all commands in a transaction."
         ) { call in call.server.executeTransaction(call.client) },
         Command(
             "WATCH", arity: -2, flags: [.noScript, .loading, .stale, .fast, .allowBusy], keys: .all, categories: [.transaction],
-            since: "2.2.0", complexity: "O(1) for every key.",
+            since: "2.2.0",
+            syntax: "key...", access: "RO",
+            complexity: "O(1) for every key.",
             summary: "Monitors changes to keys to determine the execution of a transaction."
         ) { call in
             if call.client.transaction != nil { return call.reply.error("ERR WATCH inside MULTI is not allowed") }
@@ -86,7 +90,7 @@ extension StoreServer {
 
     func executeTransaction(_ client: Client) {
         guard let transaction = client.transaction else { return client.reply.error("ERR EXEC without MULTI") }
-        let isDirty = client.watched.map { $0.isDirty || $0.keys.contains(where: isExpired) } ?? false
+        let isDirty = client.watched.map { watched in watched.isDirty || watched.keys.contains { !watched.expired.contains($0) && isExpired($0) } } ?? false
         endTransaction(client)
         if transaction.isFlagged {
             client.reply.error("EXECABORT Transaction discarded because of previous errors.")
@@ -124,9 +128,8 @@ extension StoreServer {
         let name = DatabaseKey(db: db.id, key: key.bytes)
         if client.watched == nil { client.watched = WatchedKeys() }
         guard !client.watched!.keys.contains(name) else { return }
-        // A key whose time is over is gone: let it go before it is watched.
-        _ = lookupForWrite(db, key)
         client.watched!.keys.append(name)
+        if isExpired(name) { client.watched!.expired.insert(name) }
         watches.watchers[name, default: []].append(client)
         db.state.pointee.watchedKeys += 1
     }
@@ -143,14 +146,26 @@ extension StoreServer {
 
     @inline(never)
     func touchWatched(_ db: Database, _ key: Argument) {
-        for client in watches.watchers[DatabaseKey(db: db.id, key: key.bytes)] ?? [] { client.watched?.isDirty = true }
+        let name = DatabaseKey(db: db.id, key: key.bytes)
+        for client in watches.watchers[name] ?? [] {
+            if client.watched?.expired.remove(name) != nil, db.find(key) == nil { continue }
+            client.watched?.isDirty = true
+        }
     }
 
-    /// A database was emptied or swapped: every watched key that is or was in it has changed.
-    func touchAllWatched(_ db: Database) {
+    /// A database is about to lose its contents, or to get another's: watched keys that are in either will have changed.
+    func touchAllWatched(_ db: Database, replacedBy other: Database? = nil) {
         guard db.state.pointee.watchedKeys > 0 else { return }
         for (name, clients) in watches.watchers where name.db == db.id {
-            for client in clients { client.watched?.isDirty = true }
+            let changes = name.key.withUnsafeBytes { key in
+                db.find(Argument(key)) != nil || other?.find(Argument(key)) != nil
+            }
+            guard changes else { continue }
+            for client in clients {
+                let wasOver = client.watched?.expired.remove(name) != nil
+                if wasOver, name.key.withUnsafeBytes({ other?.find(Argument($0)) }) == nil { continue }
+                client.watched?.isDirty = true
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 extension StoreServer {
     /// Every command of the store; each family declares its own beside the implementation.
     static let allCommands: [Command] =
-        connectionCommands + clientCommands + serverCommands + configCommands + infoCommands + commandCommands + debugCommands
+        connectionCommands + clientCommands + serverCommands + latencyCommands + aclCommands + configCommands + infoCommands + commandCommands
+        + debugCommands + debugSubcommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands

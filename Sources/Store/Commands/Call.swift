@@ -26,8 +26,15 @@ struct Call: ~Copyable {
 
     func wrongArity() { reply.error("ERR wrong number of arguments for '\(slot.pointee.fullName)' command") }
 
-    func unknownSubcommand() {
-        reply.error("ERR unknown subcommand '\(self[1].text.prefix(128))'. Try \(slot.pointee.command.name) HELP.")
+    /// What several subcommands say of arguments that they have no use for.
+    func unknownSubcommandOrArity() {
+        let container = slot.pointee.fullName.split(separator: "|")[0].uppercased()
+        error("ERR unknown subcommand or wrong number of arguments for '", self[1], "'. Try \(container) HELP.", max: 128)
+    }
+
+    /// An error that quotes an argument, as C's formats print it: up to the first zero byte.
+    func error(_ before: String, _ argument: Argument, _ after: String = "", max: Int = .max) {
+        reply.error(Array(before.utf8) + argument.start(max) + Array(after.utf8))
     }
 
     /// Argument `index` as a whole number; replies with an error when it is none.

@@ -9,35 +9,53 @@ extension StoreServer {
 
     static let clientCommands: [Command] = [
         Command(
-            container: "CLIENT", since: "2.4.0", summary: "A container for client connection commands.",
+            container: "CLIENT", since: "2.4.0",
+            heading: "connection",
+            summary: "A container for client connection commands.",
             subcommands: [
                 Command("ID", arity: 2, flags: flags, categories: [.connection], since: "5.0.0", summary: "Returns the unique client ID of the connection.") { call in
                     call.reply.integer(call.client.id)
                 },
-                Command("INFO", arity: 2, flags: flags, categories: [.connection], since: "6.2.0", summary: "Returns information about the connection.") { call in
+                Command(
+                    "INFO", arity: 2, flags: flags, categories: [.connection], since: "6.2.0",
+                    tips: "nondeterministic_output",
+                    summary: "Returns information about the connection."
+                ) { call in
                     call.reply.verbatim(call.server.describe(call.client) + "\n")
                 },
                 Command(
                     "LIST", arity: -2, flags: adminFlags, categories: [.connection, .dangerous], since: "2.4.0",
+                    syntax: "[TYPE normal_master_replica_pubsub(NORMAL|MASTER|REPLICA|PUBSUB)]@5.0.0 [ID id(client-id:int...)]@6.2.0",
+                    tips: "nondeterministic_output",
                     complexity: "O(N) where N is the number of client connections", summary: "Lists open connections."
                 ) { call in call.server.listClients(call) },
                 Command("GETNAME", arity: 2, flags: flags, categories: [.connection], since: "2.6.9", summary: "Returns the name of the connection.") { call in
                     if call.client.name.isEmpty { call.reply.null() } else { call.reply.bulk(call.client.name) }
                 },
-                Command("SETNAME", arity: 3, flags: flags, categories: [.connection], since: "2.6.9", summary: "Sets the connection name.") { call in
+                Command(
+                    "SETNAME", arity: 3, flags: flags, categories: [.connection], since: "2.6.9",
+                    syntax: "connection-name",
+                    summary: "Sets the connection name."
+                ) { call in
                     guard isValidName(call[2]) else { return badName(call.reply) }
                     call.client.name = call[2].bytes
                     call.reply.ok()
                 },
-                Command("SETINFO", arity: 4, flags: flags, categories: [.connection], since: "7.2.0", summary: "Sets information specific to the client or connection.") { call in
+                Command(
+                    "SETINFO", arity: 4, flags: flags, categories: [.connection], since: "7.2.0",
+                    syntax: "attr(LIB-NAME libname|LIB-VER libver)",
+                    summary: "Sets information specific to the client or connection."
+                ) { call in
                     call.server.setInfo(call)
                 },
                 Command(
                     "KILL", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "2.4.0",
+                    syntax: "filter(ip:port!2.8.12|new-format([ID client-id:int]@2.8.12|[TYPE normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)]@2.8.12|[USER username]|[ADDR ip:port]|[LADDR ip:port]@6.2.0|[SKIPME yes/no])...)",
                     complexity: "O(N) where N is the number of client connections", summary: "Terminates open connections."
                 ) { call in call.server.killClients(call) },
                 Command(
-                    "PAUSE", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "3.0.0",
+                    "PAUSE", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "2.9.50",
+                    syntax: "timeout:int [mode(WRITE|ALL)]@6.2.0",
                     summary: "Suspends commands processing."
                 ) { call in call.server.pauseClients(call) },
                 Command(
@@ -49,14 +67,16 @@ extension StoreServer {
                 },
                 Command(
                     "UNBLOCK", arity: -3, flags: adminFlags, categories: [.connection, .dangerous], since: "5.0.0",
+                    syntax: "client-id:int [timeout_error(TIMEOUT|ERROR)]",
                     complexity: "O(log N) where N is the number of client connections",
                     summary: "Unblocks a client blocked by a blocking command from a different connection."
                 ) { call in call.server.unblockClient(call) },
-                Command("REPLY", arity: 3, flags: flags, categories: [.connection], since: "3.2.0", summary: "Instructs the server whether to reply to commands.") { call in
+                Command("REPLY", arity: 3, flags: flags, categories: [.connection], since: "3.2.0", syntax: "on_off_skip(ON|OFF|SKIP)", summary: "Instructs the server whether to reply to commands.") { call in
                     call.server.setReplies(call)
                 },
                 Command(
                     "NO-EVICT", arity: 3, flags: adminFlags, categories: [.connection, .dangerous], since: "7.0.0",
+                    syntax: "enabled(ON|OFF)",
                     summary: "Sets the client eviction mode of the connection."
                 ) { call in
                     guard let on = onOrOff(call, 2) else { return }
@@ -65,6 +85,7 @@ extension StoreServer {
                 },
                 Command(
                     "NO-TOUCH", arity: 3, flags: flags, categories: [.connection], since: "7.2.0",
+                    syntax: "enabled(ON|OFF)",
                     summary: "Controls whether commands sent by the client affect the LRU/LFU of accessed keys."
                 ) { call in
                     guard let on = onOrOff(call, 2) else { return }
@@ -77,6 +98,7 @@ extension StoreServer {
                 ) { call in call.reply.integer(-1) },
                 Command(
                     "TRACKING", arity: -3, flags: flags, categories: [.connection], since: "6.0.0",
+                    syntax: "status(ON|OFF) [REDIRECT client-id:int] [PREFIX prefix]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
                     summary: "Controls server-assisted client-side caching for the connection."
                 ) { call in
                     guard let on = onOrOff(call, 2) else { return }
@@ -98,6 +120,7 @@ extension StoreServer {
                 },
                 Command(
                     "CACHING", arity: 3, flags: flags, categories: [.connection], since: "6.0.0",
+                    syntax: "mode(YES|NO)",
                     summary: "Instructs the server whether to track the keys in the next request."
                 ) { call in
                     call.reply.error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
@@ -164,7 +187,7 @@ extension StoreServer {
         }
 
         init(_ client: Client) {
-            if client.isMaster { self = .master } else if client.replica != nil || client.gate.contains(.monitor) { self = .replica }
+            if client.isMaster { self = .master } else if client.replica != nil { self = .replica }
             else if client.subscriptions != nil { self = .pubsub } else { self = .normal }
         }
     }
@@ -193,8 +216,7 @@ extension StoreServer {
 
     private func flags(of client: Client) -> String {
         var text = ""
-        if client.replica != nil { text += "S" }
-        if client.gate.contains(.monitor) { text += "O" }
+        if client.gate.contains(.monitor) { text += "O" } else if client.replica != nil { text += "S" }
         if client.isMaster { text += "M" }
         if client.subscriptions != nil { text += "P" }
         if client.transaction != nil { text += "x" }
@@ -211,15 +233,16 @@ extension StoreServer {
         var chosen = clients.values.sorted { $0.id < $1.id }
         if call.count > 2 {
             if call.count == 4, call[2].isWord("type") {
-                guard let kind = ClientKind(call[3]) else { return call.reply.error("ERR Unknown client type '\(call[3].text)'") }
+                guard let kind = ClientKind(call[3]) else {
+                    return call.reply.error(Array("ERR Unknown client type '".utf8) + call[3].start(.max) + Array("'".utf8))
+                }
                 chosen.removeAll { ClientKind($0) != kind }
             } else if call.count > 3, call[2].isWord("id") {
-                var ids: Set<Int64> = []
+                chosen = []
                 for i in 3..<call.count {
                     guard let id = call[i].integer else { return call.reply.error("ERR Invalid client ID") }
-                    ids.insert(id)
+                    if let client = clients[id] { chosen.append(client) }
                 }
-                chosen.removeAll { !ids.contains($0.id) }
             } else {
                 return call.syntaxError()
             }
@@ -263,8 +286,7 @@ extension StoreServer {
             filter.address = call[2].text
             filter.skipsMe = false
         } else {
-            guard let read = readKillFilter(call) else { return }
-            filter = read
+            guard readKillFilter(call, &filter) else { return }
         }
         var killed = 0
         let caller = call.client
@@ -276,38 +298,39 @@ extension StoreServer {
         killed > 0 ? call.reply.ok() : call.reply.error("ERR No such client")
     }
 
-    private func readKillFilter(_ call: borrowing Call) -> KillFilter? {
-        var filter = KillFilter()
-        guard call.count.isMultiple(of: 2) else {
-            call.syntaxError()
-            return nil
-        }
+    /// - Returns: false after an error reply.
+    private func readKillFilter(_ call: borrowing Call, _ filter: inout KillFilter) -> Bool {
+        func naming(_ text: StaticString, _ name: Argument) -> [UInt8] { Argument(text).bytes + name.start(.max) + [0x27] }
         for i in stride(from: 2, to: call.count, by: 2) {
+            guard i + 1 < call.count else {
+                call.syntaxError()
+                return false
+            }
             let value = call[i + 1]
-            var problem: String?
+            var problem: [UInt8]?
             if call[i].isWord("id") {
                 filter.id = value.integer
-                if (filter.id ?? 0) < 1 { problem = "ERR client-id should be greater than 0" }
+                if (filter.id ?? 0) < 1 { problem = Argument("ERR client-id should be greater than 0").bytes }
             } else if call[i].isWord("type") {
                 filter.kind = ClientKind(value)
-                if filter.kind == nil { problem = "ERR Unknown client type '\(value.text)'" }
+                if filter.kind == nil { problem = naming("ERR Unknown client type '", value) }
             } else if call[i].isWord("addr") {
                 filter.address = value.text
             } else if call[i].isWord("laddr") {
                 filter.localAddress = value.text
             } else if call[i].isWord("user") {
-                if !(value == Argument("default")) { problem = "ERR No such user '\(value.text)'" }
+                if !(value == Argument("default")) { problem = naming("ERR No such user '", value) }
             } else if call[i].isWord("skipme"), value.isWord("yes") || value.isWord("no") {
                 filter.skipsMe = value.isWord("yes")
             } else {
-                problem = "ERR syntax error"
+                problem = Argument("ERR syntax error").bytes
             }
             if let problem {
                 call.reply.error(problem)
-                return nil
+                return false
             }
         }
-        return filter
+        return true
     }
 
     // MARK: waiting
@@ -318,7 +341,7 @@ extension StoreServer {
             writesOnly = call[3].isWord("write")
             guard writesOnly || call[3].isWord("all") else { return call.reply.error("ERR CLIENT PAUSE mode must be WRITE or ALL") }
         } else if call.count > 4 {
-            return call.syntaxError()
+            return call.unknownSubcommandOrArity()
         }
         guard let time = call[2].integer else { return call.reply.error("ERR timeout is not an integer or out of range") }
         guard time >= 0 else { return call.reply.error("ERR timeout is negative") }
@@ -328,7 +351,7 @@ extension StoreServer {
     }
 
     private func unblockClient(_ call: borrowing Call) {
-        if call.count > 4 { return call.wrongArity() }
+        if call.count > 4 { return call.unknownSubcommandOrArity() }
         var isError = false
         if call.count == 4 {
             isError = call[3].isWord("error")

@@ -20,15 +20,14 @@ struct CommandFlags: OptionSet, Sendable {
     static let movableKeys = CommandFlags(rawValue: 1 << 14)
     static let allowBusy = CommandFlags(rawValue: 1 << 15)
     static let noAsyncLoading = CommandFlags(rawValue: 1 << 16)
-    static let onlySentinel = CommandFlags(rawValue: 1 << 17)
+    static let skipSlowLog = CommandFlags(rawValue: 1 << 17)
     static let noMandatoryKeys = CommandFlags(rawValue: 1 << 18)
 
     /// In the order in which Redis prints them.
     static let names: [(CommandFlags, String)] = [
         (.write, "write"), (.readOnly, "readonly"), (.denyOOM, "denyoom"), (.admin, "admin"), (.pubsub, "pubsub"),
         (.noScript, "noscript"), (.blocking, "blocking"), (.loading, "loading"), (.stale, "stale"),
-        (.skipMonitor, "skip_monitor"), (.fast, "fast"), (.noAuth, "no_auth"), (.mayReplicate, "may_replicate"),
-        (.noMulti, "no_multi"), (.movableKeys, "movablekeys"), (.allowBusy, "allow_busy"),
+        (.skipMonitor, "skip_monitor"), (.skipSlowLog, "skip_slowlog"), (.fast, "fast"), (.noAuth, "no_auth"), (.noMulti, "no_multi"), (.movableKeys, "movablekeys"), (.allowBusy, "allow_busy"),
         (.noAsyncLoading, "no_async_loading"), (.noMandatoryKeys, "no_mandatory_keys"),
     ]
 }
@@ -99,6 +98,18 @@ struct Command: Sendable {
     static let randomMember = -1
     let categories: CommandCategories
     let since: StaticString
+    /// The arguments; see `CommandSyntax`.
+    let syntax: StaticString
+    /// What is done with the keys; see `KeySpecification`. Empty: told from the flags.
+    let access: StaticString
+    /// COMMAND INFO's tips for clients and proxies, with spaces between.
+    let tips: StaticString
+    /// The heading under which Redis documents the command; nil: told from the categories.
+    let heading: StaticString?
+    /// Since when there is something better, and what that is.
+    let deprecated: (since: StaticString, replacedBy: StaticString)?
+    /// Not meant for users (`syscmd`).
+    let isInternal: Bool
     let complexity: StaticString
     let summary: StaticString
     let subcommands: [Command]
@@ -107,8 +118,9 @@ struct Command: Sendable {
 
     init(
         _ name: StaticString, arity: Int, flags: CommandFlags = [], keys: KeyPositions = .none, member: Int = 0,
-        categories: CommandCategories = [], since: StaticString, complexity: StaticString = "O(1)",
-        summary: StaticString = "", subcommands: [Command] = [], run: @escaping @Sendable (borrowing Call) -> Void
+        categories: CommandCategories = [], since: StaticString, syntax: StaticString = "", access: StaticString = "",
+        tips: StaticString = "", heading: StaticString? = nil, deprecated: (since: StaticString, replacedBy: StaticString)? = nil,
+        isInternal: Bool = false, complexity: StaticString = "O(1)", summary: StaticString = "", subcommands: [Command] = [], run: @escaping @Sendable (borrowing Call) -> Void
     ) {
         self.name = name
         self.arity = arity
@@ -117,6 +129,12 @@ struct Command: Sendable {
         self.member = member
         self.categories = categories
         self.since = since
+        self.syntax = syntax
+        self.access = access
+        self.tips = tips
+        self.heading = heading
+        self.deprecated = deprecated
+        self.isInternal = isInternal
         self.complexity = complexity
         self.summary = summary
         self.subcommands = subcommands
@@ -125,13 +143,13 @@ struct Command: Sendable {
 
     /// A command that has subcommands and does nothing by itself.
     init(
-        container name: StaticString, since: StaticString, summary: StaticString, categories: CommandCategories = [],
+        container name: StaticString, since: StaticString, heading: StaticString? = nil, summary: StaticString, categories: CommandCategories = [],
         subcommands: [Command]
     ) {
         self.init(
-            name, arity: -2, categories: categories, since: since, complexity: "Depends on subcommand.", summary: summary,
+            name, arity: -2, categories: categories, since: since, heading: heading, complexity: "Depends on subcommand.", summary: summary,
             subcommands: subcommands
-        ) { call in call.unknownSubcommand() }
+        ) { call in call.wrongArity() }
     }
 
     /// The categories of the declaration and those that follow from the flags.

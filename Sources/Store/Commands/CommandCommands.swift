@@ -7,6 +7,7 @@ extension StoreServer {
     static let commandCommands: [Command] = [
         Command(
             "COMMAND", arity: -1, flags: flags, categories: [.connection], since: "2.8.13",
+            tips: "nondeterministic_output_order", heading: "server",
             complexity: "O(N) where N is the total number of Redis commands", summary: "Returns detailed information about all commands.",
             subcommands: [
                 Command("COUNT", arity: 2, flags: flags, categories: [.connection], since: "2.8.13", summary: "Returns a count of commands.") { call in
@@ -14,10 +15,12 @@ extension StoreServer {
                 },
                 Command(
                     "LIST", arity: -2, flags: flags, categories: [.connection], since: "7.0.0",
+                    syntax: "[FILTERBY filterby(MODULE module-name|ACLCAT category|PATTERN pattern:pattern)]", tips: "nondeterministic_output_order",
                     complexity: "O(N) where N is the total number of Redis commands", summary: "Returns a list of command names."
                 ) { call in call.server.listCommands(call) },
                 Command(
                     "INFO", arity: -2, flags: flags, categories: [.connection], since: "2.8.13",
+                    syntax: "[command-name...]", tips: "nondeterministic_output_order",
                     complexity: "O(N) where N is the number of commands to look up",
                     summary: "Returns information about one, multiple or all commands."
                 ) { call in
@@ -29,6 +32,7 @@ extension StoreServer {
                 },
                 Command(
                     "DOCS", arity: -2, flags: flags, categories: [.connection], since: "7.0.0",
+                    syntax: "[command-name...]", tips: "nondeterministic_output_order",
                     complexity: "O(N) where N is the number of commands to look up",
                     summary: "Returns documentary information about one, multiple or all commands."
                 ) { call in
@@ -58,7 +62,9 @@ extension StoreServer {
                     for key in keys {
                         call.reply.array(2)
                         call.reply.bulk(call[key])
-                        slot.pointee.command.replyKeyFlags(call.reply)
+                        let flags = call.server.keyFlags(slot, call, key)
+                        call.reply.set(flags.count)
+                        for flag in flags { call.reply.simple(flag) }
                     }
                 },
                 help(
@@ -75,7 +81,6 @@ extension StoreServer {
                     ]),
             ]
         ) { call in
-            if call.count > 1 { return call.unknownSubcommand() }
             call.server.describeAll(call)
         }
     ]
@@ -86,7 +91,7 @@ extension StoreServer {
     }
 
     /// Finds `get` and `config|get`.
-    private func slot(named name: Argument) -> UnsafeMutablePointer<CommandTable.Slot>? {
+    func slot(named name: Argument) -> UnsafeMutablePointer<CommandTable.Slot>? {
         let words = name.lowercased.split(separator: "|", omittingEmptySubsequences: false)
         guard words.count <= 2, let first = words.first,
             let parent = Array(first.utf8).withUnsafeBytes({ commands.find(Argument($0)) })
@@ -120,13 +125,15 @@ extension StoreServer {
     /// The command that follows GETKEYS, and where its keys are among the arguments; nil after an error reply.
     private func keysOfCommand(_ call: borrowing Call) -> (UnsafeMutablePointer<CommandTable.Slot>, [Int])? {
         let count = call.count - 2
-        guard var slot = commands.find(call[2]) else {
+        var found = commands.find(call[2])
+        if let slot = found, count > 1, !slot.pointee.subcommands.isEmpty { found = slot.pointee.subcommand(call[3]) }
+        guard let slot = found else {
             call.reply.error("ERR Invalid command specified")
             return nil
         }
-        if count > 1, let sub = slot.pointee.subcommands.first(where: { CommandTable.same($0.pointee.name, call[3]) }) { slot = sub }
         let command = slot.pointee.command
-        if command.keys.first == 0 {
+        let specifications = KeySpecification.all(of: command)
+        guard specifications.contains(where: { !$0.flags.contains("not_key") }) else {
             call.reply.error("ERR The command has no key arguments")
             return nil
         }
@@ -138,7 +145,21 @@ extension StoreServer {
             call.reply.error("ERR Invalid arguments specified for command")
             return nil
         }
-        return (slot, keys.map { $0 + 2 })
+        // What SORT stores into is named by a word anywhere behind the key; the last one counts.
+        let hasWord = specifications.contains { $0.place == .unknown && $0.flags.contains("OW") }
+        let word = hasWord ? stride(from: count - 2, to: 1, by: -1).first { call[$0 + 2].isWord("store") } : nil
+        return (slot, (keys + (word.map { [$0 + 1] } ?? [])).map { $0 + 2 })
+    }
+
+    /// What a command does with one of its keys.
+    private func keyFlags(_ slot: UnsafeMutablePointer<CommandTable.Slot>, _ call: borrowing Call, _ key: Int) -> [String] {
+        let specifications = KeySpecification.all(of: slot.pointee.command)
+        let position = key - 2
+        if let last = specifications.last, last.place == .unknown, last.flags.contains("OW"), call[key - 1].isWord("store"), position > 1 { return last.flags }
+        let flags = (specifications.last { $0.begin.map { $0 <= position } ?? false } ?? specifications[0]).flags
+        guard flags.contains("variable_flags") else { return flags }
+        // SET reads what was there only with GET.
+        return (5..<max(5, call.count)).contains { call[$0].isWord("get") } ? ["RW", "access", "update"] : ["OW", "update"]
     }
 }
 
@@ -165,101 +186,72 @@ extension CommandTable.Slot {
         let flags = CommandFlags.names.filter { command.flags.contains($0.0) }
         reply.set(flags.count)
         for (_, name) in flags { reply.simple(name) }
-        // Keys that are counted by an argument have no fixed place.
-        let isFixed = command.keys.first > 0
-        reply.integer(isFixed ? command.keys.first : 0)
-        reply.integer(isFixed ? command.keys.last : 0)
-        reply.integer(isFixed ? command.keys.step : 0)
+        // Keys that are counted by an argument have no fixed place, a destination before them has.
+        let keys = command.keys.first > 0 ? command.keys : command.keys.last == 1 ? .first : .none
+        reply.integer(keys.first)
+        reply.integer(keys.last)
+        reply.integer(keys.step)
         let categories = CommandCategories.names.filter { command.allCategories.contains($0.0) }
         reply.set(categories.count)
         for (_, name) in categories { reply.simple(name) }
-        reply.array(0)
-        command.replyKeySpecification(reply)
+        let tips = "\(command.tips)".split(separator: " ")
+        reply.array(tips.count)
+        for tip in tips { reply.bulk(String(tip)) }
+        let specifications = KeySpecification.all(of: command)
+        reply.array(specifications.count)
+        for specification in specifications { specification.write(reply) }
         reply.array(subcommands.count)
         for subcommand in subcommands { subcommand.pointee.describe(reply) }
     }
 
     /// One entry of COMMAND DOCS.
-    func document(_ reply: ReplyWriter) {
-        reply.map(subcommands.isEmpty ? 4 : 5)
-        reply.bulk("summary")
-        reply.bulk(command.summary)
-        reply.bulk("since")
-        reply.bulk(command.since)
-        reply.bulk("group")
-        reply.bulk(command.group)
-        reply.bulk("complexity")
-        reply.bulk(command.complexity)
+    func document(_ reply: ReplyWriter, heading: StaticString? = nil) {
+        let group = command.heading ?? heading ?? command.group
+        let syntax = CommandSyntax(command.syntax)
+        var texts = [("summary", "\(command.summary)"), ("since", "\(command.since)"), ("group", "\(group)")]
+        let complexity = "\(command.complexity)"
+        if !complexity.isEmpty { texts.append(("complexity", complexity)) }
+        let flags = [(command.deprecated != nil, "deprecated"), (command.isInternal, "syscmd")].filter(\.0).map(\.1)
+        reply.map(
+            texts.count + (flags.isEmpty ? 0 : 1) + (command.deprecated == nil ? 0 : 2) + (syntax.arguments.isEmpty ? 0 : 1)
+                + (subcommands.isEmpty ? 0 : 1))
+        for (field, text) in texts {
+            reply.bulk(field)
+            reply.bulk(text)
+        }
+        if !flags.isEmpty {
+            reply.bulk("doc_flags")
+            reply.set(flags.count)
+            for flag in flags { reply.simple(flag) }
+        }
+        if let deprecated = command.deprecated {
+            reply.bulk("deprecated_since")
+            reply.bulk(deprecated.since)
+            reply.bulk("replaced_by")
+            reply.bulk(deprecated.replacedBy)
+        }
+        if !syntax.arguments.isEmpty {
+            reply.bulk("arguments")
+            syntax.write(reply)
+        }
         guard !subcommands.isEmpty else { return }
         reply.bulk("subcommands")
         reply.map(subcommands.count)
         for subcommand in subcommands {
             reply.bulk(subcommand.pointee.fullName)
-            subcommand.pointee.document(reply)
+            subcommand.pointee.document(reply, heading: group)
         }
     }
 }
 
 extension Command {
-    /// The heading under which Redis documents the command.
+    /// The heading under which Redis documents the command, where its declaration does not name one.
     var group: StaticString {
         let order: [(CommandCategories, StaticString)] = [
             (.transaction, "transactions"), (.pubsub, "pubsub"), (.connection, "connection"), (.string, "string"), (.list, "list"),
             (.sortedSet, "sorted-set"), (.set, "set"), (.hash, "hash"), (.keyspace, "generic"),
         ]
         return order.first { allCategories.contains($0.0) }?.1 ?? "server"
-    }
-
-    /// What Redis says of the use of a key; told from whether the command writes.
-    func replyKeyFlags(_ reply: ReplyWriter) {
-        reply.set(2)
-        reply.simple(flags.contains(.write) ? "RW" : "RO")
-        reply.simple("access")
-    }
-
-    /// The key specification: where to begin, and which arguments from there on are keys.
-    func replyKeySpecification(_ reply: ReplyWriter) {
-        guard keys.first != 0 else { return reply.array(0) }
-        reply.array(1)
-        reply.map(3)
-        reply.bulk("flags")
-        replyKeyFlags(reply)
-        reply.bulk("begin_search")
-        reply.map(2)
-        reply.bulk("type")
-        reply.bulk("index")
-        reply.bulk("spec")
-        reply.map(1)
-        reply.bulk("index")
-        reply.integer(abs(keys.first))
-        reply.bulk("find_keys")
-        reply.map(2)
-        reply.bulk("type")
-        if keys.first < 0 {
-            reply.bulk("keynum")
-            reply.bulk("spec")
-            reply.map(3)
-            reply.bulk("keynumidx")
-            reply.integer(0)
-            reply.bulk("firstkey")
-            reply.integer(1)
-        } else {
-            reply.bulk("range")
-            reply.bulk("spec")
-            reply.map(3)
-            reply.bulk("lastkey")
-            // Counted from the first key on; negative stays counted from the end.
-            reply.integer(keys.last < 0 ? keys.last : keys.last - keys.first)
-        }
-        if keys.first > 0 {
-            reply.bulk("keystep")
-            reply.integer(keys.step)
-            reply.bulk("limit")
-            reply.integer(0)
-        } else {
-            reply.bulk("keystep")
-            reply.integer(keys.step)
-        }
     }
 }
 

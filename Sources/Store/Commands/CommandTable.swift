@@ -5,6 +5,8 @@ import RESP
 struct CommandTable {
     /// A declaration with what is counted about it.
     struct Slot {
+        /// Calls that ended in an error. First, so that the slot's address is the counter's (see `ErrorCounts.failures`).
+        var failed: UInt64 = 0
         let command: Command
         let name: Argument
         /// Copies of what the hot path asks of the declaration.
@@ -17,10 +19,13 @@ struct CommandTable {
         let isQuick: Bool
         /// What clients call it: the name, unless `rename-command` says otherwise.
         var called: Argument
+        func subcommand(_ name: Argument) -> UnsafeMutablePointer<Slot>? { subcommands.first { CommandTable.same($0.pointee.name, name) } }
+
         var calls: UInt64 = 0
         var nanoseconds: UInt64 = 0
         var rejected: UInt64 = 0
-        var failed: UInt64 = 0
+        /// How long calls took; nil until one was timed.
+        var latencies: LatencyHistogram?
     }
 
     private let table: UnsafeMutablePointer<UnsafeMutablePointer<Slot>?>
@@ -48,6 +53,7 @@ struct CommandTable {
     }
 
     private static func slot(_ command: Command, parent: String?) -> UnsafeMutablePointer<Slot> {
+        assert(MemoryLayout<Slot>.offset(of: \.failed) == 0)
         let slot = UnsafeMutablePointer<Slot>.allocate(capacity: 1)
         let fullName = parent.map { "\($0)|\(command.lowercasedName)" } ?? command.lowercasedName
         slot.initialize(to: Slot(

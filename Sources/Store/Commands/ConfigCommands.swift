@@ -13,11 +13,13 @@ extension StoreServer {
             subcommands: [
                 Command(
                     "GET", arity: -3, flags: flags, since: "2.0.0",
+                    syntax: "parameter(parameter)...",
                     complexity: "O(N) when N is the number of configuration parameters provided",
                     summary: "Returns the effective values of configuration parameters."
                 ) { call in call.server.getDirectives(call) },
                 Command(
                     "SET", arity: -4, flags: flags, since: "2.0.0",
+                    syntax: "parameter_value(parameter value)...", tips: "request_policy:all_nodes response_policy:all_succeeded",
                     complexity: "O(N) when N is the number of configuration parameters provided",
                     summary: "Sets configuration parameters in-flight."
                 ) { call in call.server.setDirectives(call) },
@@ -138,6 +140,7 @@ extension StoreServer {
         case "client-output-buffer-limit": for client in clients.values { applyOutputLimit(client) }
         case "client-query-buffer-limit": for client in clients.values { client.connection.inputLimit = configuration.clientQueryBufferLimit }
         case "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error": updateGate()
+        case "slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking": updateTiming()
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
         case "repl-backlog-size": replication.stream.resize(configuration.backlogSize)
         case "proc-title-template": showTitle()
@@ -173,7 +176,7 @@ extension StoreServer {
         statistics = StoreStatistics()
         statistics.resetBytes(loop.statistics)
         commandsProcessed = 0
-        errorCounts.removeAll()
+        errors.pointee.reset()
         loop.resetLongestCallback()
         eviction.exceededTotal = 0
         activeExpiry.nanoseconds = 0
@@ -203,6 +206,7 @@ extension UnsafeMutablePointer<CommandTable.Slot> {
         pointee.nanoseconds = 0
         pointee.rejected = 0
         pointee.failed = 0
+        pointee.latencies = nil
         for subcommand in pointee.subcommands { subcommand.resetStatistics() }
     }
 }

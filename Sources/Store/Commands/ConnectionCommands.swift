@@ -6,14 +6,18 @@ extension StoreServer {
     static let connectionCommands: [Command] = [
         Command(
             "AUTH", arity: -2, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection], since: "1.0.0",
+            syntax: "[username]@6.0.0 password",
             complexity: "O(N) where N is the number of passwords defined for the user", summary: "Authenticates the connection."
         ) { call in call.server.authenticate(call) },
         Command(
             "HELLO", arity: -1, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection],
-            since: "6.0.0", summary: "Handshakes with the Redis server."
+            since: "6.0.0",
+            syntax: "[arguments(protover:int [AUTH username_password(username password)] [SETNAME clientname])]",
+            summary: "Handshakes with the Redis server."
         ) { call in call.server.hello(call) },
         Command(
             "PING", arity: -1, flags: [.fast], categories: [.connection], since: "1.0.0",
+            syntax: "[message]", tips: "request_policy:all_shards response_policy:all_succeeded",
             summary: "Returns the server's liveliness response."
         ) { call in
             if call.count > 2 { return call.wrongArity() }
@@ -28,7 +32,9 @@ extension StoreServer {
             }
         },
         Command(
-            "ECHO", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0", summary: "Returns the given string."
+            "ECHO", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0",
+            syntax: "message",
+            summary: "Returns the given string."
         ) { call in call.reply.bulk(call[1]) },
         Command(
             "QUIT", arity: -1, flags: [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], categories: [.connection], since: "1.0.0",
@@ -46,11 +52,11 @@ extension StoreServer {
         },
         Command(
             "SELECT", arity: 2, flags: [.loading, .stale, .fast], categories: [.connection], since: "1.0.0",
+            syntax: "index:int",
             summary: "Changes the selected database."
         ) { call in
-            guard let id = call.integer(1) else { return }
-            guard id >= 0, id < call.server.databases.count else { return call.reply.error("ERR DB index is out of range") }
-            call.client.db = call.server.databases[Int(id)]
+            guard let db = call.server.databaseIndex(call, 1) else { return }
+            call.client.db = db
             call.reply.ok()
         },
     ]
@@ -77,14 +83,15 @@ extension StoreServer {
             return call.reply.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
         }
         let isRight = call.count == 2 ? isPassword(call[1]) : isValid(user: call[1], password: call[2])
-        guard isRight else { return wrongPassword(call.reply) }
+        guard isRight else { return wrongPassword(call, user: call.count == 2 ? Argument("default") : call[1]) }
         call.client.gate.remove(.unauthenticated)
         call.reply.ok()
     }
 
-    private func wrongPassword(_ reply: ReplyWriter) {
+    private func wrongPassword(_ call: borrowing Call, user: Argument) {
         statistics.authenticationsFailed += 1
-        reply.error("WRONGPASS invalid username-password pair or user is disabled.")
+        accessLog.refused(user: user.bytes, client: describe(call.client), at: loop.wallMilliseconds)
+        call.reply.error("WRONGPASS invalid username-password pair or user is disabled.")
     }
 
     // MARK: HELLO
@@ -103,7 +110,7 @@ extension StoreServer {
         while i < call.count {
             let left = call.count - 1 - i
             if call[i].isWord("auth"), left >= 2 {
-                guard isValid(user: call[i + 1], password: call[i + 2]) else { return wrongPassword(call.reply) }
+                guard isValid(user: call[i + 1], password: call[i + 2]) else { return wrongPassword(call, user: call[i + 1]) }
                 isAuthenticated = true
                 i += 3
             } else if call[i].isWord("setname"), left >= 1 {

@@ -7,6 +7,7 @@ extension StoreServer {
     private static let hashWriteCommands: [Command] = [
         Command(
             "HSET", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field_value(field value)...", access: "RW update",
             complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value pairs.",
             summary: "Creates or modifies the value of a field in a hash."
         ) { call in
@@ -14,25 +15,30 @@ extension StoreServer {
         },
         Command(
             "HMSET", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key field_value(field value)...", access: "RW update", deprecated: ("4.0.0", "`HSET` with multiple field-value pairs"),
             complexity: "O(N) where N is the number of fields being set.", summary: "Sets the values of multiple fields."
         ) { call in
             if call.server.setFields(call) != nil { call.reply.ok() }
         },
         Command(
             "HSETNX", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field value", access: "RW insert",
             summary: "Sets the value of a field in a hash only when the field doesn't exist."
         ) { call in call.server.setFieldIfNew(call) },
         Command(
             "HDEL", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field...", access: "RW delete",
             complexity: "O(N) where N is the number of fields to be removed.",
             summary: "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain."
         ) { call in call.server.removeFields(call) },
         Command(
             "HINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field increment:int", access: "RW access update",
             summary: "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist."
         ) { call in call.server.incrementField(call) },
         Command(
             "HINCRBYFLOAT", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.hash], since: "2.6.0",
+            syntax: "key field increment:double", access: "RW access update",
             summary: "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist."
         ) { call in call.server.incrementFieldByFloat(call) },
     ]
@@ -40,6 +46,7 @@ extension StoreServer {
     private static let hashReadCommands: [Command] = [
         Command(
             "HGET", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field",
             summary: "Returns the value of a field in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -49,6 +56,7 @@ extension StoreServer {
         },
         Command(
             "HMGET", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key field...",
             complexity: "O(N) where N is the number of fields being requested.", summary: "Returns the values of all fields in a hash."
         ) { call in
             let entry = call.server.lookup(call.db, call[1])
@@ -60,6 +68,7 @@ extension StoreServer {
         },
         Command(
             "HGETALL", arity: 2, flags: [.readOnly], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key", tips: "nondeterministic_output_order",
             complexity: "O(N) where N is the size of the hash.", summary: "Returns all fields and values in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.map(0) }
@@ -74,6 +83,7 @@ extension StoreServer {
         },
         Command(
             "HKEYS", arity: 2, flags: [.readOnly], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key", tips: "nondeterministic_output_order",
             complexity: "O(N) where N is the size of the hash.", summary: "Returns all fields in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.array(0) }
@@ -85,6 +95,7 @@ extension StoreServer {
         },
         Command(
             "HVALS", arity: 2, flags: [.readOnly], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key", tips: "nondeterministic_output_order",
             complexity: "O(N) where N is the size of the hash.", summary: "Returns all values in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.array(0) }
@@ -96,6 +107,7 @@ extension StoreServer {
         },
         Command(
             "HLEN", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.hash], since: "2.0.0",
+            syntax: "key", access: "RO",
             summary: "Returns the number of fields in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -104,6 +116,7 @@ extension StoreServer {
         },
         Command(
             "HEXISTS", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.hash], since: "2.0.0",
+            syntax: "key field", access: "RO",
             summary: "Determines whether a field exists in a hash."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -112,6 +125,7 @@ extension StoreServer {
         },
         Command(
             "HSTRLEN", arity: 3, flags: [.readOnly, .fast], keys: .first, categories: [.hash], since: "3.2.0",
+            syntax: "key field", access: "RO",
             summary: "Returns the length of the value of a field."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -120,10 +134,12 @@ extension StoreServer {
         },
         Command(
             "HRANDFIELD", arity: -2, flags: [.readOnly], keys: .first, categories: [.hash], since: "6.2.0",
+            syntax: "key [options(count:int [WITHVALUES])]", tips: "nondeterministic_output",
             complexity: "O(N) where N is the number of fields returned", summary: "Returns one or more random fields from a hash."
         ) { call in call.server.randomFields(call) },
         Command(
             "HSCAN", arity: -3, flags: [.readOnly], keys: .first, categories: [.hash], since: "2.8.0",
+            syntax: "key cursor:int [MATCH pattern:pattern] [COUNT count:int]", tips: "nondeterministic_output",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over fields and values of a hash."
         ) { call in call.server.scanHash(call) },

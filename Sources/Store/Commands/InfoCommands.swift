@@ -8,6 +8,7 @@ extension StoreServer {
     static let infoCommands: [Command] = [
         Command(
             "INFO", arity: -1, flags: [.loading, .stale], categories: [.dangerous], since: "1.0.0",
+            syntax: "[section...]", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
             summary: "Returns information and statistics about the server."
         ) { call in
             let words = (1..<max(1, call.count)).map { call[$0].lowercased }
@@ -19,8 +20,8 @@ extension StoreServer {
         "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "errorstats", "cluster", "keyspace",
     ]
     private static let allSections = [
-        "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "commandstats", "errorstats", "cluster",
-        "keyspace",
+        "server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "commandstats", "errorstats", "latencystats",
+        "cluster", "keyspace",
     ]
 
     /// The sections asked for; without any the usual ones.
@@ -48,6 +49,7 @@ extension StoreServer {
         case "modules": InfoSection("Modules").text
         case "commandstats": commandSection()
         case "errorstats": errorSection()
+        case "latencystats": latencySection()
         case "cluster": InfoSection("Cluster", [("cluster_enabled", 0)]).text
         default: keyspaceSection()
         }
@@ -157,8 +159,8 @@ extension StoreServer {
             ("migrate_cached_sockets", 0), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
             ("active_defrag_key_hits", 0), ("active_defrag_key_misses", 0), ("total_active_defrag_time", 0), ("current_active_defrag_time", 0),
             ("tracking_total_keys", 0), ("tracking_total_items", 0), ("tracking_total_prefixes", 0), ("unexpected_error_replies", 0),
-            ("total_error_replies", statistics.errorReplies), ("dump_payload_sanitizations", 0), ("total_reads_processed", 0),
-            ("total_writes_processed", 0), ("io_threaded_reads_processed", 0), ("io_threaded_writes_processed", 0), ("reply_buffer_shrinks", 0),
+            ("total_error_replies", errors.pointee.total), ("dump_payload_sanitizations", 0), ("total_reads_processed", loop.statistics.reads),
+            ("total_writes_processed", loop.statistics.writes), ("io_threaded_reads_processed", 0), ("io_threaded_writes_processed", 0), ("reply_buffer_shrinks", 0),
             ("reply_buffer_expands", 0), ("acl_access_denied_auth", statistics.authenticationsFailed), ("acl_access_denied_cmd", 0),
             ("acl_access_denied_key", 0), ("acl_access_denied_channel", 0), ("vigie_loop_iterations", loop.statistics.iterations),
             ("vigie_loop_longest_callback_usec", loop.statistics.longestCallback.wholeNanoseconds / 1000),
@@ -199,7 +201,18 @@ extension StoreServer {
     }
 
     private func errorSection() -> String {
-        InfoSection("Errorstats", errorCounts.sorted { $0.key < $1.key }.map { ("errorstat_\($0.key)", "count=\($0.value)") }).text
+        InfoSection("Errorstats", errors.pointee.byCode.sorted { $0.key < $1.key }.map { ("errorstat_\($0.key)", "count=\($0.value)") }).text
+    }
+
+    private func latencySection() -> String {
+        InfoSection("Latencystats", timedSlots().map { slot in
+            let histogram = slot.pointee.latencies!
+            let values = configuration.latencyPercentiles.map { text in
+                let nanoseconds = histogram.percentile(Double(text) ?? 0)
+                return "p\(text)=\(nanoseconds / 1000).\(String(1000 + nanoseconds % 1000).dropFirst())"
+            }
+            return ("latency_percentiles_usec_\(slot.pointee.fullName)", values.joined(separator: ","))
+        }).text
     }
 
     private func keyspaceSection() -> String {

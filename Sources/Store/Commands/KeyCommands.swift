@@ -6,14 +6,17 @@ extension StoreServer {
     static let keyCommands: [Command] = [
         Command(
             "DEL", arity: -2, flags: [.write], keys: .all, categories: [.keyspace], since: "1.0.0",
+            syntax: "key...", access: "RM delete", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys that will be removed.", summary: "Deletes one or more keys."
         ) { call in call.reply.integer(call.server.deleteAll(call)) },
         Command(
             "UNLINK", arity: -2, flags: [.write, .fast], keys: .all, categories: [.keyspace], since: "4.0.0",
+            syntax: "key...", access: "RM delete", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(1) for each key removed regardless of its size.", summary: "Asynchronously deletes one or more keys."
         ) { call in call.reply.integer(call.server.deleteAll(call)) },
         Command(
             "EXISTS", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.keyspace], since: "1.0.0",
+            syntax: "key...", access: "RO", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys to check.", summary: "Determines whether one or more keys exist."
         ) { call in
             var found = 0
@@ -22,6 +25,7 @@ extension StoreServer {
         },
         Command(
             "TOUCH", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.keyspace], since: "3.2.1",
+            syntax: "key...", access: "RO", tips: "request_policy:multi_shard response_policy:agg_sum",
             complexity: "O(N) where N is the number of keys that will be touched.",
             summary: "Returns the number of existing keys out of those specified after updating the time they were last accessed."
         ) { call in
@@ -39,6 +43,7 @@ extension StoreServer {
         },
         Command(
             "TYPE", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key", access: "RO",
             summary: "Determines the type of value stored at a key."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1], touches: false) else { return call.reply.simple("none") }
@@ -46,38 +51,47 @@ extension StoreServer {
         },
         Command(
             "EXPIRE", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key seconds:int [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key in seconds."
         ) { call in call.server.expire(call, .seconds) },
         Command(
             "PEXPIRE", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key milliseconds:int [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key in milliseconds."
         ) { call in call.server.expire(call, .milliseconds) },
         Command(
             "EXPIREAT", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.2.0",
+            syntax: "key unix-time-seconds:time [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key to a Unix timestamp."
         ) { call in call.server.expire(call, .secondsAbsolute) },
         Command(
             "PEXPIREAT", arity: -3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key unix-time-milliseconds:time [condition(NX|XX|GT|LT)]@7.0.0", access: "RW update",
             summary: "Sets the expiration time of a key to a Unix milliseconds timestamp."
         ) { call in call.server.expire(call, .millisecondsAbsolute) },
         Command(
             "TTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in seconds of a key."
         ) { call in call.server.timeToLive(call) { ($0 - $1 + 500) / 1000 } },
         Command(
             "PTTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in milliseconds of a key."
         ) { call in call.server.timeToLive(call) { $0 - $1 } },
         Command(
             "EXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
+            syntax: "key",
             summary: "Returns the expiration time of a key as a Unix timestamp."
         ) { call in call.server.timeToLive(call) { expiry, _ in (expiry + 500) / 1000 } },
         Command(
             "PEXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
+            syntax: "key",
             summary: "Returns the expiration time of a key as a Unix milliseconds timestamp."
         ) { call in call.server.timeToLive(call) { expiry, _ in expiry } },
         Command(
             "PERSIST", arity: 2, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.2.0",
+            syntax: "key", access: "RW update",
             summary: "Removes the expiration time of a key."
         ) { call in
             guard let position = call.server.lookupForWrite(call.db, call[1]), Entry(position.element).hasExpiry else {
@@ -89,34 +103,40 @@ extension StoreServer {
         },
         Command(
             "RENAME", arity: 3, flags: [.write], keys: .firstTwo, categories: [.keyspace], since: "1.0.0",
+            syntax: "key newkey:key", access: "RW access delete 1; OW update 2",
             summary: "Renames a key and overwrites the destination."
         ) { call in call.server.rename(call, onlyNew: false) },
         Command(
             "RENAMENX", arity: 3, flags: [.write, .fast], keys: .firstTwo, categories: [.keyspace], since: "1.0.0",
+            syntax: "key newkey:key", access: "RW access delete 1; OW insert 2",
             summary: "Renames a key only when the target key name doesn't exist."
         ) { call in call.server.rename(call, onlyNew: true) },
         Command(
             "KEYS", arity: 2, flags: [.readOnly], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "pattern:pattern", tips: "request_policy:all_shards nondeterministic_output_order",
             complexity: "O(N) with N being the number of keys in the database, under the assumption that the key names in the database and the given pattern have limited length.",
             summary: "Returns all key names that match a pattern."
         ) { call in
             var names: [Argument] = []
             let pattern = call[1]
             let now = call.db.now
+            let isForAll = pattern == Argument("*")
             call.db.entries.forEach { element in
                 let entry = Entry(element)
-                if !(entry.hasExpiry && entry.expiry <= now), Glob.matches(pattern, entry.key) { names.append(entry.key) }
+                if !(entry.hasExpiry && entry.expiry <= now), isForAll || Glob.matches(pattern, entry.key) { names.append(entry.key) }
             }
             call.reply.array(names.count)
             for name in names { call.reply.bulk(name) }
         },
         Command(
             "SCAN", arity: -2, flags: [.readOnly], categories: [.keyspace], since: "2.8.0",
+            syntax: "cursor:int [MATCH pattern:pattern] [COUNT count:int] [TYPE type]@6.0.0", tips: "nondeterministic_output request_policy:special",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over the key names in the database."
         ) { call in call.server.scan(call) },
         Command(
             "RANDOMKEY", arity: 1, flags: [.readOnly], categories: [.keyspace], since: "1.0.0",
+            tips: "request_policy:all_shards nondeterministic_output",
             summary: "Returns a random key name from the database."
         ) { call in
             for _ in 0..<100 {
@@ -128,22 +148,27 @@ extension StoreServer {
         },
         Command(
             "DBSIZE", arity: 1, flags: [.readOnly, .fast], categories: [.keyspace], since: "1.0.0",
+            tips: "request_policy:all_shards response_policy:agg_sum", heading: "server",
             summary: "Returns the number of keys in the database."
         ) { call in call.reply.integer(call.db.count) },
         Command(
             "FLUSHDB", arity: -1, flags: [.write], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "[async(ASYNC@4.0.0|SYNC@6.2.0)]", tips: "request_policy:all_shards response_policy:all_succeeded", heading: "server",
             complexity: "O(N) where N is the number of keys in the selected database", summary: "Removes all keys from the current database."
         ) { call in call.server.flush(call, all: false) },
         Command(
             "FLUSHALL", arity: -1, flags: [.write], categories: [.keyspace, .dangerous], since: "1.0.0",
+            syntax: "[async(ASYNC@4.0.0|SYNC@6.2.0)]", tips: "request_policy:all_shards response_policy:all_succeeded", heading: "server",
             complexity: "O(N) where N is the total number of keys in all databases", summary: "Removes all keys from all databases."
         ) { call in call.server.flush(call, all: true) },
         Command(
             "MOVE", arity: 3, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
+            syntax: "key db:int", access: "RW access update",
             summary: "Moves a key to another database."
         ) { call in call.server.move(call) },
         Command(
             "SWAPDB", arity: 3, flags: [.write, .fast], categories: [.keyspace, .dangerous], since: "4.0.0",
+            syntax: "index1:int index2:int", heading: "server",
             complexity: "O(N) where N is the count of clients watching or blocking on keys from both databases.",
             summary: "Swaps two Redis databases."
         ) { call in call.server.swapDatabases(call) },
@@ -165,7 +190,7 @@ extension StoreServer {
             let option = call[i]
             if option.isWord("nx") { onlyNone = true } else if option.isWord("xx") { onlySome = true }
             else if option.isWord("gt") { onlyGreater = true } else if option.isWord("lt") { onlyLess = true }
-            else { return call.reply.error("ERR Unsupported option \(option.text)") }
+            else { return call.error("ERR Unsupported option ", option) }
         }
         if onlyNone, onlySome || onlyGreater || onlyLess {
             return call.reply.error("ERR NX and XX, GT or LT options at the same time are not compatible")
@@ -219,26 +244,33 @@ extension StoreServer {
     }
 
     private func scan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[1].text) else { return call.reply.error("ERR invalid cursor") }
+        guard let cursor = call[1].scanCursor else { return call.reply.error("ERR invalid cursor") }
         guard let options = ScanOptions(call, from: 2, allowsType: true) else { return }
         let now = call.db.now
         var names: [Argument] = []
+        var dead: [[UInt8]] = []
         var next = cursor
-        var rounds = options.count * 10
+        var rounds = options.rounds
+        var seen = 0
         repeat {
             next = call.db.entries.scan(next) { element in
+                seen += 1
                 let entry = Entry(element)
-                if entry.hasExpiry, entry.expiry <= now { return }
-                if let type = options.type, type != "\(entry.type.name)" { return }
                 if let pattern = options.pattern, !Glob.matches(pattern, entry.key) { return }
+                if entry.hasExpiry, entry.expiry <= now {
+                    dead.append(entry.key.bytes)
+                    return
+                }
+                if let type = options.type, type != "\(entry.type.name)" { return }
                 names.append(entry.key)
             }
             rounds -= 1
-        } while next != 0 && names.count < options.count && rounds > 0
+        } while next != 0 && seen < options.count && rounds > 0
         call.reply.array(2)
         call.reply.bulk(String(next))
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
+        for key in dead { _ = key.withUnsafeBytes { lookupForWrite(call.db, Argument($0)) } }
     }
 
     private func flush(_ call: borrowing Call, all: Bool) {
@@ -256,9 +288,12 @@ extension StoreServer {
         db.removeAll()
     }
 
-    private func databaseIndex(_ call: borrowing Call, _ index: Int, _ error: StaticString) -> Database? {
-        guard let id = call[index].integer, id >= Int64(Int32.min), id <= Int64(Int32.max) else {
-            call.reply.error(error)
+    /// The database whose number is argument `index`.
+    /// - Returns: nil after an error reply.
+    func databaseIndex(_ call: borrowing Call, _ index: Int) -> Database? {
+        guard let id = call.integer(index) else { return nil }
+        guard Int32(exactly: id) != nil else {
+            call.reply.error("ERR value is out of range, value must between -2147483648 and 2147483647")
             return nil
         }
         guard id >= 0, id < databases.count else {
@@ -269,7 +304,7 @@ extension StoreServer {
     }
 
     private func move(_ call: borrowing Call) {
-        guard let target = databaseIndex(call, 2, "ERR value is not an integer or out of range") else { return }
+        guard let target = databaseIndex(call, 2) else { return }
         if target.id == call.db.id { return call.reply.error("ERR source and destination objects are the same") }
         guard let position = lookupForWrite(call.db, call[1]), lookupForWrite(target, call[1]) == nil else {
             return call.reply.integer(0)
@@ -282,11 +317,13 @@ extension StoreServer {
     }
 
     private func swapDatabases(_ call: borrowing Call) {
-        guard let first = databaseIndex(call, 1, "ERR invalid first DB index"),
-            let second = databaseIndex(call, 2, "ERR invalid second DB index")
-        else { return }
-        touchAllWatched(first)
-        touchAllWatched(second)
+        // Both must be numbers before either must be one of a database.
+        for (index, error) in [(1, "ERR invalid first DB index"), (2, "ERR invalid second DB index")] as [(Int, StaticString)] {
+            guard let id = call[index].integer, Int32(exactly: id) != nil else { return call.reply.error(error) }
+        }
+        guard let first = databaseIndex(call, 1), let second = databaseIndex(call, 2) else { return }
+        touchAllWatched(first, replacedBy: second)
+        touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)
         for name in blocking.waiting.keys where name.db == first.id || name.db == second.id {
             name.key.withUnsafeBytes { key in
@@ -304,6 +341,8 @@ struct ScanOptions {
     var pattern: Argument?
     var type: String?
     var noValues = false
+    /// Empty buckets are passed over, but no more than that many.
+    var rounds: Int { min(count, 1 << 40) * 10 }
 
     /// - Returns: nil after an error reply.
     init?(_ call: borrowing Call, from first: Int, allowsType: Bool = false, allowsNoValues: Bool = false) {
@@ -333,6 +372,29 @@ struct ScanOptions {
             }
         }
     }
+}
+
+extension Argument {
+    /// A cursor of SCAN, as strtoul(3) reads it: a sign may stand before it, nothing at all is 0, and the text ends with a zero byte.
+    var scanCursor: UInt64? {
+        var index = 0
+        if index < count, self[index] == 0x2D || self[index] == 0x2B { index = 1 }
+        var value: UInt64 = 0
+        while index < count, self[index] != 0 {
+            let digit = self[index] &- 48
+            let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+            guard digit <= 9, !overflow else { return nil }
+            let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
+            if carry { return nil }
+            value = sum
+            index += 1
+        }
+        // A sign alone is no number, so that what strtoul did not read is the sign.
+        if count > 0, index == 1, self[0] == 0x2D || self[0] == 0x2B { return nil }
+        return self[0, default: 0] == 0x2D ? 0 &- value : value
+    }
+
+    private subscript(index: Int, default value: UInt8) -> UInt8 { index < count ? self[index] : value }
 }
 
 extension Entry {

@@ -7,16 +7,20 @@ extension StoreServer {
     static let blockingListCommands: [Command] = [
         Command(
             "BLPOP", arity: -3, flags: [.write, .blocking], keys: .allButLast, categories: [.list], since: "2.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(N) where N is the number of provided keys.",
             summary: "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped."
         ) { call in call.server.blockingPop(call, from: .head) },
         Command(
             "BRPOP", arity: -3, flags: [.write, .blocking], keys: .allButLast, categories: [.list], since: "2.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(N) where N is the number of provided keys.",
             summary: "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped."
         ) { call in call.server.blockingPop(call, from: .tail) },
         Command(
             "BRPOPLPUSH", arity: 4, flags: [.write, .denyOOM, .blocking], keys: .firstTwo, categories: [.list], since: "2.2.0",
+            syntax: "source:key destination:key timeout:double", access: "RW access delete 1; RW insert 2",
+            deprecated: ("6.2.0", "`BLMOVE` with the `RIGHT` and `LEFT` arguments"),
             summary: "Pops an element from a list, pushes it to another list and returns it. Block until an element is available otherwise. Deletes the list if the last element was popped."
         ) { call in
             guard let timeout = call.server.blockingTimeout(call, call[3]) else { return }
@@ -24,6 +28,7 @@ extension StoreServer {
         },
         Command(
             "BLMOVE", arity: 6, flags: [.write, .denyOOM, .blocking], keys: .firstTwo, categories: [.list], since: "6.2.0",
+            syntax: "source:key destination:key wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT) timeout:double", access: "RW access delete 1; RW insert 2",
             summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was moved."
         ) { call in
             guard let from = call.listEnd(3), let to = call.listEnd(4),
@@ -34,6 +39,7 @@ extension StoreServer {
         },
         Command(
             "BLMPOP", arity: -5, flags: [.write, .blocking, .movableKeys], keys: .counted(at: 2), categories: [.list], since: "7.0.0",
+            syntax: "timeout:double numkeys:int key... where(LEFT|RIGHT) [COUNT count:int]", access: "RW access delete",
             complexity: "O(N+M) where N is the number of provided keys and M is the number of elements returned.",
             summary: "Pops the first element from one of multiple lists. Blocks until an element is available otherwise. Deletes the list if the last element was popped."
         ) { call in call.server.blockingMultiPop(call) },
@@ -70,8 +76,7 @@ extension StoreServer {
     }
 
     private func blockingMultiPop(_ call: borrowing Call) {
-        guard let timeout = blockingTimeout(call, call[1]) else { return }
-        guard let request = MultiPop(call, at: 2) else { return }
+        guard let request = MultiPop(call, at: 2), let timeout = blockingTimeout(call, call[1]) else { return }
         if popFirst(call, request) { return }
         let keys = request.keys.map { [arguments = call.arguments] in arguments[$0] }
         block(call.client, on: keys, timeout: timeout) { [unowned self] client, db, key in

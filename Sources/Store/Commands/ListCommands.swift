@@ -7,32 +7,39 @@ extension StoreServer {
     private static let listEndCommands: [Command] = [
         Command(
             "LPUSH", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key element...", access: "RW insert",
             complexity: pushComplexity, summary: "Prepends one or more elements to a list. Creates the key if it doesn't exist."
         ) { call in call.server.push(call, at: .head, onlyExisting: false) },
         Command(
             "RPUSH", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key element...", access: "RW insert",
             complexity: pushComplexity, summary: "Appends one or more elements to a list. Creates the key if it doesn't exist."
         ) { call in call.server.push(call, at: .tail, onlyExisting: false) },
         Command(
             "LPUSHX", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.list], since: "2.2.0",
+            syntax: "key element...", access: "RW insert",
             complexity: pushComplexity, summary: "Prepends one or more elements to a list only when the list exists."
         ) { call in call.server.push(call, at: .head, onlyExisting: true) },
         Command(
             "RPUSHX", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.list], since: "2.2.0",
+            syntax: "key element...", access: "RW insert",
             complexity: pushComplexity, summary: "Appends an element to a list only when the list exists."
         ) { call in call.server.push(call, at: .tail, onlyExisting: true) },
         Command(
             "LPOP", arity: -2, flags: [.write, .fast], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key [count:int]@6.2.0", access: "RW access delete",
             complexity: "O(N) where N is the number of elements returned",
             summary: "Returns the first elements in a list after removing it. Deletes the list if the last element was popped."
         ) { call in call.server.pop(call, from: .head) },
         Command(
             "RPOP", arity: -2, flags: [.write, .fast], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key [count:int]@6.2.0", access: "RW access delete",
             complexity: "O(N) where N is the number of elements returned",
             summary: "Returns and removes the last elements of a list. Deletes the list if the last element was popped."
         ) { call in call.server.pop(call, from: .tail) },
         Command(
             "LLEN", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key", access: "RO",
             summary: "Returns the length of a list."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -47,6 +54,7 @@ extension StoreServer {
     private static let listElementCommands: [Command] = [
         Command(
             "LINDEX", arity: 3, flags: [.readOnly], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key index:int",
             complexity: "O(N) where N is the number of elements to traverse to get to the element at index. This makes asking for the first or the last element of the list O(1).",
             summary: "Returns an element from a list by its index."
         ) { call in
@@ -58,31 +66,37 @@ extension StoreServer {
         },
         Command(
             "LSET", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key index:int element", access: "RW update",
             complexity: "O(N) where N is the length of the list. Setting either the first or the last element of the list is O(1).",
             summary: "Sets the value of an element in a list by its index."
         ) { call in call.server.setElement(call) },
         Command(
             "LRANGE", arity: 4, flags: [.readOnly], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key start:int stop:int",
             complexity: "O(S+N) where S is the distance of start offset from HEAD for small lists, from nearest end (HEAD or TAIL) for large lists; and N is the number of elements in the specified range.",
             summary: "Returns a range of elements from a list."
         ) { call in call.server.listRange(call) },
         Command(
             "LTRIM", arity: 4, flags: [.write], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key start:int stop:int", access: "RW delete",
             complexity: "O(N) where N is the number of elements to be removed by the operation.",
             summary: "Removes elements from both ends a list. Deletes the list if all elements were trimmed."
         ) { call in call.server.trim(call) },
         Command(
             "LINSERT", arity: 5, flags: [.write, .denyOOM], keys: .first, categories: [.list], since: "2.2.0",
+            syntax: "key where(BEFORE|AFTER) pivot element", access: "RW insert",
             complexity: "O(N) where N is the number of elements to traverse before seeing the value pivot. This means that inserting somewhere on the left end on the list (head) can be considered O(1) and inserting somewhere on the right end (tail) is O(N).",
             summary: "Inserts an element before or after another element in a list."
         ) { call in call.server.insertElement(call) },
         Command(
             "LREM", arity: 4, flags: [.write], keys: .first, categories: [.list], since: "1.0.0",
+            syntax: "key count:int element", access: "RW delete",
             complexity: "O(N+M) where N is the length of the list and M is the number of elements removed.",
             summary: "Removes elements from a list. Deletes the list if the last element was removed."
         ) { call in call.server.removeElements(call) },
         Command(
             "LPOS", arity: -3, flags: [.readOnly], keys: .first, categories: [.list], since: "6.0.6",
+            syntax: "key element [RANK rank:int] [COUNT num-matches:int] [MAXLEN len:int]",
             complexity: "O(N) where N is the number of elements in the list, for the average case. When searching for elements near the head or the tail of the list, or when the MAXLEN option is provided, the command may run in constant time.",
             summary: "Returns the index of matching elements in a list."
         ) { call in call.server.findElements(call) },
@@ -91,6 +105,7 @@ extension StoreServer {
     private static let listMoveCommands: [Command] = [
         Command(
             "LMOVE", arity: 5, flags: [.write, .denyOOM], keys: .firstTwo, categories: [.list], since: "6.2.0",
+            syntax: "source:key destination:key wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT)", access: "RW access delete 1; RW insert 2",
             summary: "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved."
         ) { call in
             guard let from = call.listEnd(3), let to = call.listEnd(4) else { return }
@@ -98,10 +113,13 @@ extension StoreServer {
         },
         Command(
             "RPOPLPUSH", arity: 3, flags: [.write, .denyOOM], keys: .firstTwo, categories: [.list], since: "1.2.0",
+            syntax: "source:key destination:key", access: "RW access delete 1; RW insert 2",
+            deprecated: ("6.2.0", "`LMOVE` with the `RIGHT` and `LEFT` arguments"),
             summary: "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped."
         ) { call in call.server.move(call, from: .tail, to: .head) },
         Command(
             "LMPOP", arity: -4, flags: [.write, .movableKeys], keys: .counted(at: 1), categories: [.list], since: "7.0.0",
+            syntax: "numkeys:int key... where(LEFT|RIGHT) [COUNT count:int]", access: "RW access delete",
             complexity: "O(N+M) where N is the number of provided keys and M is the number of elements returned.",
             summary: "Returns multiple elements from a list after removing them. Deletes the list if the last element was popped."
         ) { call in

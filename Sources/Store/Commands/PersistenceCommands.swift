@@ -16,14 +16,17 @@ extension StoreServer {
         },
         Command(
             "BGSAVE", arity: -1, flags: [.admin, .noScript, .noAsyncLoading], since: "1.0.0",
+            syntax: "[SCHEDULE]@3.2.2",
             summary: "Asynchronously saves the database(s) to disk."
         ) { call in call.server.backgroundSave(call) },
         Command(
             "LASTSAVE", arity: 1, flags: [.loading, .stale, .fast], categories: [.admin, .dangerous], since: "1.0.0",
+            tips: "nondeterministic_output",
             summary: "Returns the Unix timestamp of the last successful save to disk."
         ) { call in call.reply.integer(call.server.persistence.lastSave) },
         Command(
             "DUMP", arity: 2, flags: [.readOnly], keys: .first, categories: [.keyspace], since: "2.6.0",
+            syntax: "key", tips: "nondeterministic_output",
             complexity: "O(1) to access the key and additional O(N*M) to serialize it, where N is the number of Redis objects composing the value and M their average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1).",
             summary: "Returns a serialized representation of the value stored at a key."
         ) { call in
@@ -32,6 +35,8 @@ extension StoreServer {
         },
         Command(
             "RESTORE", arity: -4, flags: [.write, .denyOOM], keys: .first, categories: [.keyspace, .dangerous], since: "2.6.0",
+            syntax: "key ttl:int serialized-value [REPLACE]@3.0.0 [ABSTTL]@5.0.0 [IDLETIME seconds:int]@5.0.0 [FREQ frequency:int]@5.0.0",
+            access: "OW update",
             complexity: "O(1) to create the new key and additional O(N*M) to reconstruct the serialized value, where N is the number of Redis objects composing the value and M their average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1). However for sorted set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is O(log(N)).",
             summary: "Creates a key from the serialized representation of a value."
         ) { call in call.server.restore(call) },

@@ -5,22 +5,25 @@ extension StoreServer {
     static let replicationCommands: [Command] = [
         Command(
             "REPLICAOF", arity: 3, flags: [.admin, .noScript, .stale, .noAsyncLoading], since: "5.0.0",
+            syntax: "args(host-port(host port:int)|no-one(NO ONE))",
             summary: "Configures a server as replica of another, or promotes it to a master."
         ) { call in call.server.replicaOf(call) },
         Command(
             "SLAVEOF", arity: 3, flags: [.admin, .noScript, .stale, .noAsyncLoading], since: "1.0.0",
+            syntax: "args(host-port(host port:int)|no-one(NO ONE))", deprecated: ("5.0.0", "`REPLICAOF`"),
             summary: "Sets a Redis server as a replica of another, or promotes it to being a master."
         ) { call in call.server.replicaOf(call) },
         Command(
-            "REPLCONF", arity: -1, flags: [.admin, .noScript, .loading, .stale, .allowBusy], since: "3.0.0",
+            "REPLCONF", arity: -1, flags: [.admin, .noScript, .loading, .stale, .allowBusy], since: "3.0.0", isInternal: true,
             summary: "An internal command for configuring the replication stream."
         ) { call in call.server.replication.configure(call) },
         Command(
             "PSYNC", arity: -3, flags: [.admin, .noScript, .noMulti, .noAsyncLoading], since: "2.8.0",
-            summary: "An internal command used in replication."
+            syntax: "replicationid offset:int",
+            complexity: "", summary: "An internal command used in replication."
         ) { call in call.server.replication.synchronise(call) },
         Command(
-            "SYNC", arity: 1, flags: [.admin, .noScript, .noMulti, .noAsyncLoading], since: "1.0.0",
+            "SYNC", arity: 1, flags: [.admin, .noScript, .noMulti, .noAsyncLoading], since: "1.0.0", complexity: "",
             summary: "An internal command used in replication."
         ) { call in call.server.replication.synchronise(call) },
         Command(
@@ -29,6 +32,7 @@ extension StoreServer {
         ) { call in call.server.replication.role(call.reply) },
         Command(
             "WAIT", arity: 3, flags: [.blocking], categories: [.connection], since: "3.0.0",
+            syntax: "numreplicas:int timeout:int", tips: "request_policy:all_shards response_policy:agg_min", heading: "generic",
             summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed."
         ) { call in call.server.replication.wait(call) },
     ]

@@ -8,7 +8,7 @@ extension StoreServer {
 
     static let serverCommands: [Command] = [
         Command(
-            "MONITOR", arity: 1, flags: flags, since: "1.0.0", summary: "Listens for all requests received by the server in real-time."
+            "MONITOR", arity: 1, flags: flags, since: "1.0.0", complexity: "", summary: "Listens for all requests received by the server in real-time."
         ) { call in
             let client = call.client
             // A replica is fed already; in a transaction the replies would not be one for each command.
@@ -22,7 +22,11 @@ extension StoreServer {
             }
             call.reply.ok()
         },
-        Command("TIME", arity: 1, flags: [.loading, .stale, .fast], since: "2.6.0", summary: "Returns the server time.") { call in
+        Command(
+            "TIME", arity: 1, flags: [.loading, .stale, .fast], since: "2.6.0",
+            tips: "nondeterministic_output",
+            summary: "Returns the server time."
+        ) { call in
             // The loop's clock stands still for an iteration; who asks for the time wants this very moment.
             var now = timespec()
             clock_gettime(CLOCK_REALTIME, &now)
@@ -32,24 +36,38 @@ extension StoreServer {
         },
         Command(
             "SHUTDOWN", arity: -1, flags: [.admin, .noScript, .loading, .stale, .noMulti, .allowBusy], since: "1.0.0",
+            syntax: "[nosave_save(NOSAVE|SAVE)] [NOW]@7.0.0 [FORCE]@7.0.0 [ABORT]@7.0.0",
             complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
             summary: "Synchronously saves the database(s) to disk and shuts down the Redis server."
         ) { call in call.server.shutDown(call) },
         Command(
-            "LOLWUT", arity: -1, flags: [.readOnly, .fast], since: "5.0.0", summary: "Displays computer art and the Redis version"
-        ) { call in call.reply.verbatim("A lookout in the mast sees the whole platform.\n\nRedis ver. \(StoreVersion.redis), vigie \(StoreVersion.vigie)\n") },
+            "LOLWUT", arity: -1, flags: [.readOnly, .fast], since: "5.0.0",
+            syntax: "[VERSION version:int]",
+            complexity: "", summary: "Displays computer art and the Redis version"
+        ) { call in
+            if call.count > 2, call[1].isWord("version"), call.integer(2) == nil { return }
+            call.reply.verbatim("A lookout in the mast sees the whole platform.\n\nRedis ver. \(StoreVersion.redis), vigie \(StoreVersion.vigie)\n")
+        },
         Command(
             container: "SLOWLOG", since: "2.2.12", summary: "A container for slow log commands.",
             subcommands: [
                 Command(
-                    "GET", arity: -2, flags: flags, since: "2.2.12", complexity: "O(N) where N is the number of entries returned",
+                    "GET", arity: -2, flags: [.admin, .loading, .stale], since: "2.2.12",
+                    syntax: "[count:int]", tips: "request_policy:all_nodes nondeterministic_output",
+                    complexity: "O(N) where N is the number of entries returned",
                     summary: "Returns the slow log's entries."
                 ) { call in call.server.slowLog.reply(call) },
-                Command("LEN", arity: 2, flags: flags, since: "2.2.12", summary: "Returns the number of entries in the slow log.") { call in
+                Command(
+                    "LEN", arity: 2, flags: [.admin, .loading, .stale], since: "2.2.12",
+                    tips: "request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
+                    summary: "Returns the number of entries in the slow log."
+                ) { call in
                     call.reply.integer(call.server.slowLog.entries.count)
                 },
                 Command(
-                    "RESET", arity: 2, flags: flags, since: "2.2.12", complexity: "O(N) where N is the number of entries in the slowlog",
+                    "RESET", arity: 2, flags: [.admin, .loading, .stale], since: "2.2.12",
+                    tips: "request_policy:all_nodes response_policy:all_succeeded",
+                    complexity: "O(N) where N is the number of entries in the slowlog",
                     summary: "Clears all entries from the slow log."
                 ) { call in
                     call.server.slowLog.entries.removeAll()
@@ -64,66 +82,16 @@ extension StoreServer {
                     ]),
             ]),
         Command(
-            container: "LATENCY", since: "2.8.13", summary: "A container for latency diagnostics commands.",
-            subcommands: [
-                Command("LATEST", arity: 2, flags: flags, since: "2.8.13", summary: "Returns the latest latency samples for all events.") { call in
-                    call.reply.array(0)
-                },
-                Command("HISTORY", arity: 3, flags: flags, since: "2.8.13", summary: "Returns timestamp-latency samples for an event.") { call in
-                    call.reply.array(0)
-                },
-                Command("RESET", arity: -2, flags: flags, since: "2.8.13", summary: "Resets the latency data for one or more events.") { call in
-                    call.server.loop.resetLongestCallback()
-                    call.reply.integer(0)
-                },
-                Command("DOCTOR", arity: 2, flags: flags, since: "2.8.13", summary: "Returns a human-readable latency analysis report.") { call in
-                    let loop = call.server.loop.statistics
-                    call.reply.verbatim("The longest callback of the loop so far took \(loop.longestCallback.wholeNanoseconds / 1000) microseconds: \(loop.longestCallbackLabel). Samples by event are not kept.\n")
-                },
-                help(
-                    "LATENCY", since: "2.8.13",
-                    [
-                        "DOCTOR", "    Return a human readable latency analysis report.", "HISTORY <event>",
-                        "    Return time-latency samples for the <event> class.", "LATEST",
-                        "    Return the latest latency samples for all events.", "RESET [<event> ...]",
-                        "    Reset latency data of one or more <event> classes.", "    (default: reset all data for all event classes)",
-                    ]),
-            ]),
-        Command(
             container: "MODULE", since: "4.0.0", summary: "A container for module commands.",
             subcommands: [
-                Command("LIST", arity: 2, flags: [.admin, .noScript], since: "4.0.0", summary: "Returns all loaded modules.") { call in
+                Command(
+                    "LIST", arity: 2, flags: [.admin, .noScript], since: "4.0.0",
+                    tips: "nondeterministic_output_order",
+                    summary: "Returns all loaded modules."
+                ) { call in
                     call.reply.array(0)
                 },
-            ]),
-        Command(
-            container: "ACL", since: "6.0.0", summary: "A container for Access List Control commands.",
-            subcommands: [
-                Command("WHOAMI", arity: 2, flags: [.noScript, .loading, .stale], since: "6.0.0", summary: "Returns the authenticated username of the current connection.") { call in
-                    call.reply.bulk("default")
-                },
-                Command("USERS", arity: 2, flags: flags, since: "6.0.0", summary: "Lists all ACL users.") { call in
-                    call.reply.array(1)
-                    call.reply.bulk("default")
-                },
-                Command("LIST", arity: 2, flags: flags, since: "6.0.0", summary: "Dumps the effective rules in ACL file format.") { call in
-                    call.reply.array(1)
-                    let secret = call.server.configuration.password.isEmpty ? "nopass" : "#(hidden)"
-                    call.reply.bulk("user default on \(secret) ~* &* +@all")
-                },
-                Command("CAT", arity: -2, flags: [.noScript, .loading, .stale], since: "6.0.0", summary: "Lists the ACL categories, or the commands inside a category.") { call in
-                    call.server.listCategories(call)
-                },
-                Command(
-                    "SETUSER", arity: -3, flags: flags, since: "6.0.0", summary: "Creates and modifies an ACL user and its rules."
-                ) { call in call.reply.error("ERR there are no ACL users beside the default one, whose password is set with CONFIG SET requirepass") },
-                help(
-                    "ACL", since: "6.0.0", flags: [.noScript, .loading, .stale],
-                    [
-                        "CAT [<category>]", "    List all commands that belong to <category>, or all command categories",
-                        "    when no category is specified.", "LIST", "    Show users details in config file format.", "USERS",
-                        "    List all the registered usernames.", "WHOAMI", "    Return the current connection username.",
-                    ]),
+                help("MODULE", since: "5.0.0", flags: [.loading, .stale], ["LIST", "    Return a list of loaded modules."]),
             ]),
     ]
 
@@ -140,23 +108,6 @@ extension StoreServer {
             if isDone { return onShutdown() }
             client?.reply.error("ERR Errors trying to SHUTDOWN. Check logs.")
         }
-    }
-
-    private func listCategories(_ call: borrowing Call) {
-        if call.count > 3 { return call.wrongArity() }
-        guard call.count == 3 else {
-            call.reply.array(CommandCategories.names.count)
-            for (_, name) in CommandCategories.names { call.reply.bulk(String(name.dropFirst())) }
-            return
-        }
-        let wanted = "@" + call[2].lowercased
-        guard let category = CommandCategories.names.first(where: { $0.1 == wanted })?.0 else {
-            return call.reply.error("ERR Unknown category '\(call[2].text)'")
-        }
-        let names = commands.all.flatMap { $0.pointee.subcommands.isEmpty ? [$0] : $0.pointee.subcommands }
-            .filter { $0.pointee.command.allCategories.contains(category) }.map(\.pointee.fullName)
-        call.reply.array(names.count)
-        for name in names { call.reply.bulk(name) }
     }
 
     /// Whether a connection comes from this host.

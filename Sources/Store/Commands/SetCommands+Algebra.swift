@@ -8,31 +8,41 @@ extension StoreServer {
 
     static let setAlgebraCommands: [Command] = [
         Command(
-            "SINTER", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0", complexity: interComplexity,
+            "SINTER", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "key...", tips: "nondeterministic_output_order",
+            complexity: interComplexity,
             summary: "Returns the intersect of multiple sets."
         ) { call in call.server.intersect(call, 1..<call.count, nil) },
         Command(
             "SINTERSTORE", arity: -3, flags: [.write, .denyOOM], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "destination:key key...", access: "RW update 1; RO access 2..",
             complexity: interComplexity, summary: "Stores the intersect of multiple sets in a key."
         ) { call in call.server.intersect(call, 2..<call.count, call[1]) },
         Command(
             "SINTERCARD", arity: -3, flags: [.readOnly, .movableKeys], keys: .counted(at: 1), categories: [.set], since: "7.0.0",
+            syntax: "numkeys:int key... [LIMIT limit:int]",
             complexity: interComplexity, summary: "Returns the number of members of the intersect of multiple sets."
         ) { call in call.server.countIntersection(call) },
         Command(
-            "SUNION", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0", complexity: unionComplexity,
+            "SUNION", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "key...", tips: "nondeterministic_output_order",
+            complexity: unionComplexity,
             summary: "Returns the union of multiple sets."
         ) { call in call.server.unite(call, 1..<call.count, nil) },
         Command(
             "SUNIONSTORE", arity: -3, flags: [.write, .denyOOM], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "destination:key key...", access: "OW update 1; RO access 2..",
             complexity: unionComplexity, summary: "Stores the union of multiple sets in a key."
         ) { call in call.server.unite(call, 2..<call.count, call[1]) },
         Command(
-            "SDIFF", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0", complexity: unionComplexity,
+            "SDIFF", arity: -2, flags: [.readOnly], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "key...", tips: "nondeterministic_output_order",
+            complexity: unionComplexity,
             summary: "Returns the difference of multiple sets."
         ) { call in call.server.subtract(call, 1..<call.count, nil) },
         Command(
             "SDIFFSTORE", arity: -3, flags: [.write, .denyOOM], keys: .all, categories: [.set], since: "1.0.0",
+            syntax: "destination:key key...", access: "OW update 1; RO access 2..",
             complexity: unionComplexity, summary: "Stores the difference of multiple sets in a key."
         ) { call in call.server.subtract(call, 2..<call.count, call[1]) },
     ]
@@ -69,9 +79,8 @@ extension StoreServer {
         let existing = found.compactMap { $0 }
         let members = existing.count < found.count ? [] : intersection(existing)
         guard let destination else { return replySet(call, members) }
-        // The result is what the smallest of the sets was; all numbers make an intset even so.
-        let smallest = existing.min { $0.count < $1.count }
-        var result = smallest?.encoding == .table ? StoredSet(Table<SetMember>(hash: hash)) : StoredSet(Intset.empty())
+        // All numbers make an intset, whatever the sets were.
+        var result = StoredSet(Intset.empty())
         let limits = SetLimits(configuration)
         for member in members { _ = member.withText { result.add($0, limits, hash) } }
         store(call, result, destination, "sinterstore")

@@ -7,16 +7,19 @@ extension StoreServer {
     private static let setMemberCommands: [Command] = [
         Command(
             "SADD", arity: -3, flags: [.write, .denyOOM, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
+            syntax: "key member...", access: "RW insert",
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Adds one or more members to a set. Creates the key if it doesn't exist."
         ) { call in call.server.addMembers(call) },
         Command(
             "SREM", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
+            syntax: "key member...", access: "RW delete",
             complexity: "O(N) where N is the number of members to be removed.",
             summary: "Removes one or more members from a set. Deletes the set if the last member was removed."
         ) { call in call.server.removeMembers(call) },
         Command(
             "SISMEMBER", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.set], since: "1.0.0",
+            syntax: "key member", access: "RO",
             summary: "Determines whether a member belongs to a set."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -25,6 +28,7 @@ extension StoreServer {
         },
         Command(
             "SMISMEMBER", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.set], since: "6.2.0",
+            syntax: "key member...",
             complexity: "O(N) where N is the number of elements being checked for membership",
             summary: "Determines whether multiple members belong to a set."
         ) { call in
@@ -35,6 +39,7 @@ extension StoreServer {
         },
         Command(
             "SCARD", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.set], since: "1.0.0",
+            syntax: "key", access: "RO",
             summary: "Returns the number of members in a set."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -43,6 +48,7 @@ extension StoreServer {
         },
         Command(
             "SMEMBERS", arity: 2, flags: [.readOnly], keys: .first, categories: [.set], since: "1.0.0",
+            syntax: "key", tips: "nondeterministic_output_order",
             complexity: "O(N) where N is the set cardinality.", summary: "Returns all members of a set."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.set(0) }
@@ -54,6 +60,7 @@ extension StoreServer {
         },
         Command(
             "SPOP", arity: -2, flags: [.write, .fast], keys: .first, member: Command.randomMember, categories: [.set], since: "1.0.0",
+            syntax: "key [count:int]@3.2.0", access: "RW access delete", tips: "nondeterministic_output",
             complexity: "Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
             summary: "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped."
         ) { call in
@@ -61,15 +68,18 @@ extension StoreServer {
         },
         Command(
             "SRANDMEMBER", arity: -2, flags: [.readOnly], keys: .first, categories: [.set], since: "1.0.0",
+            syntax: "key [count:int]@2.6.0", tips: "nondeterministic_output",
             complexity: "Without the count argument O(1), otherwise O(N) where N is the absolute value of the passed count.",
             summary: "Get one or multiple random members from a set"
         ) { call in call.server.randomMembers(call) },
         Command(
             "SMOVE", arity: 4, flags: [.write, .fast], keys: .firstTwo, categories: [.set], since: "1.0.0",
+            syntax: "source:key destination:key member", access: "RW access delete 1; RW insert 2",
             summary: "Moves a member from one set to another."
         ) { call in call.server.moveMember(call) },
         Command(
             "SSCAN", arity: -3, flags: [.readOnly], keys: .first, categories: [.set], since: "2.8.0",
+            syntax: "key cursor:int [MATCH pattern:pattern] [COUNT count:int]", tips: "nondeterministic_output",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over members of a set."
         ) { call in call.server.scanSet(call) },
@@ -124,10 +134,11 @@ extension StoreServer {
 
     private func moveMember(_ call: borrowing Call) {
         let member = call[3]
+        // Both are looked up whatever the first is: one of them may expire by it.
+        let destination = lookupForWrite(call.db, call[2]).map { Entry($0.element) }
         guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.integer(0) }
         let entry = Entry(position.element)
         guard entry.type == .set else { return call.wrongType() }
-        let destination = lookupForWrite(call.db, call[2]).map { Entry($0.element) }
         if let destination, destination.type != .set { return call.wrongType() }
         var source = StoredSet(entry)
         if call[1] == call[2] { return call.reply.integer(source.contains(member) ? 1 : 0) }

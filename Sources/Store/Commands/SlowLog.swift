@@ -20,12 +20,14 @@ struct SlowLog {
     private static let argumentsMax = 32
     private static let argumentLengthMax = 128
 
-    mutating func add(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int, microseconds: Int64, at time: Int64, lengthMax: Int) {
+    mutating func add(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int, secrets: Set<Int>, microseconds: Int64, at time: Int64, lengthMax: Int) {
         guard lengthMax > 0 else { return }
         var copies: [[UInt8]] = []
         for i in 0..<min(count, SlowLog.argumentsMax) {
             if i == SlowLog.argumentsMax - 1, count > SlowLog.argumentsMax {
                 copies.append(Array("... (\(count - SlowLog.argumentsMax + 1) more arguments)".utf8))
+            } else if secrets.contains(i) {
+                copies.append(Array("(redacted)".utf8))
             } else if arguments[i].count > SlowLog.argumentLengthMax {
                 let rest = arguments[i].count - SlowLog.argumentLengthMax
                 copies.append(arguments[i].buffer.prefix(SlowLog.argumentLengthMax) + Array("... (\(rest) more bytes)".utf8))
@@ -44,7 +46,7 @@ struct SlowLog {
     }
 
     func reply(_ call: borrowing Call) {
-        if call.count > 3 { return call.wrongArity() }
+        if call.count > 3 { return call.unknownSubcommandOrArity() }
         var count = 10
         if call.count == 3 {
             guard let asked = call[2].integer, asked >= -1 else { return call.reply.error("ERR count should be greater than or equal to -1") }
@@ -69,7 +71,20 @@ struct SlowLog {
 /// Two looks at the clock cost 40 to 50 ns, as much as a third of a pipelined GET. So what cannot be slow is looked at once in
 /// `sampling` calls only, and what is found counts for all of them; everything else is timed each time.
 extension StoreServer {
-    static let sampling: UInt64 = 64
+    private static let sampling: UInt64 = 64
+
+    /// Whoever asks for the slow log of commands faster than this, in microseconds, wants to see the quick ones too.
+    private static let quickMax = 1000
+
+    /// Decides how many calls of quick commands are timed: all when somebody looks for slow ones among them.
+    func updateTiming() {
+        let isExact = configuration.slowLogThreshold >= 0 && configuration.slowLogThreshold < StoreServer.quickMax
+            || configuration.latencyMonitorThreshold > 0
+        samplingMask = isExact ? 0 : StoreServer.sampling - 1
+        if !configuration.tracksLatency {
+            for slot in commands.all { slot.forgetLatencies() }
+        }
+    }
 
     @inline(__always)
     static func nanoseconds() -> UInt64 {
@@ -82,11 +97,29 @@ extension StoreServer {
     @inline(never)
     func timed(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int, since start: UInt64) {
         let took = StoreServer.nanoseconds() &- start
-        slot.pointee.nanoseconds &+= slot.pointee.isQuick ? took &* StoreServer.sampling : took
+        slot.pointee.nanoseconds &+= slot.pointee.isQuick ? took &* (samplingMask &+ 1) : took
+        if configuration.tracksLatency { slot.pointee.latencies.recording(took) }
+        let flags = slot.pointee.command.flags
+        if configuration.latencyMonitorThreshold > 0 { addLatencySample(flags.contains(.fast) ? "fast-command" : "command", nanoseconds: took) }
         let threshold = configuration.slowLogThreshold
-        // What waits or shows secrets is not for the slow log.
-        guard threshold >= 0, took >= UInt64(threshold) &* 1000, !slot.pointee.command.flags.contains(.noAuth) else { return }
+        guard threshold >= 0, took >= UInt64(threshold) &* 1000, !flags.contains(.skipSlowLog) else { return }
         slowLog.add(
-            client, arguments, count, microseconds: Int64(took / 1000), at: loop.wallMilliseconds / 1000, lengthMax: configuration.slowLogLength)
+            client, arguments, count, secrets: StoreServer.secrets(slot.pointee.fullName, arguments, count),
+            microseconds: Int64(took / 1000), at: loop.wallMilliseconds / 1000, lengthMax: configuration.slowLogLength)
+    }
+}
+
+extension LatencyHistogram? {
+    /// Records into the histogram, which is made with the first call.
+    fileprivate mutating func recording(_ nanoseconds: UInt64) {
+        if case .none = self { self = LatencyHistogram() }
+        self!.record(nanoseconds: nanoseconds)
+    }
+}
+
+extension UnsafeMutablePointer<CommandTable.Slot> {
+    fileprivate func forgetLatencies() {
+        pointee.latencies = nil
+        for subcommand in pointee.subcommands { subcommand.forgetLatencies() }
     }
 }

@@ -6,20 +6,26 @@ extension StoreServer {
     static let wholeValueCommands: [Command] = [
         Command(
             "SORT", arity: -2, flags: [.write, .denyOOM, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "1.0.0",
+            syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA] [STORE destination:key#2]",
+            access: "RO access 1; RO access ?; OW update ?", heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result."
         ) { call in call.server.sort(call, mayStore: true) },
         Command(
             "SORT_RO", arity: -2, flags: [.readOnly, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "7.0.0",
+            syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA]",
+            access: "RO access 1; RO access ?", heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Returns the sorted elements of a list, a set, or a sorted set."
         ) { call in call.server.sort(call, mayStore: false) },
         Command(
             "LCS", arity: -3, flags: [.readOnly], keys: .firstTwo, categories: [.string], since: "7.0.0",
+            syntax: "key1:key key2:key#0 [LEN] [IDX] [MINMATCHLEN len:int] [WITHMATCHLEN]",
             complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively", summary: "Finds the longest common substring."
         ) { call in call.server.longestCommonSubsequence(call) },
         Command(
             "COPY", arity: -3, flags: [.write, .denyOOM], keys: .firstTwo, categories: [.keyspace], since: "6.2.0",
+            syntax: "source:key destination:key [DB destination-db:int] [REPLACE]", access: "RO access 1; OW update 2",
             complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
             summary: "Copies the value of a key to a new key."
         ) { call in call.server.copy(call) },
@@ -36,9 +42,8 @@ extension StoreServer {
                 replaces = true
             } else if call[i].isWord("db"), i + 1 < call.count {
                 i += 1
-                guard let id = call.integer(i) else { return }
-                guard id >= 0, id < databases.count else { return call.reply.error("ERR DB index is out of range") }
-                target = databases[Int(id)]
+                guard let db = databaseIndex(call, i) else { return }
+                target = db
             } else {
                 return call.syntaxError()
             }
@@ -51,18 +56,7 @@ extension StoreServer {
             return call.reply.integer(0)
         }
         let expiry = entry.hasExpiry ? entry.expiry : nil
-        let made: Entry
-        if entry.type == .string {
-            made = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
-                Entry.makeString(call[2], entry.string(scratch.baseAddress!), expiry: expiry, clock: call.db.accessClock)
-            }
-        } else {
-            // The form in which values go to disk is a deep copy.
-            let dump = ValueDump.make(entry, compresses: false)
-            let outcome = dump.withUnsafeBytes { ValueDump.read(Argument($0), call[2], expiry: expiry, server: self) }
-            guard case .entry(let copy) = outcome else { return call.reply.error("ERR Bad data format") }
-            made = copy
-        }
+        let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, hash)
         put(target, made)
         changed(target, call[2], .generic, "copy_to")
         call.reply.integer(1)
@@ -123,6 +117,12 @@ extension StoreServer {
         }
         let entry = lookup(call.db, call[1])
         if let entry, entry.type == .string || entry.type == .hash { return call.wrongType() }
+        if let entry, entry.type == .sortedSet {
+            // Redis makes it a large one here, and OBJECT ENCODING tells.
+            var set = SortedSet(entry)
+            set.enlarge(hash: hash)
+            set.store(in: entry)
+        }
         // A set has no order of its own, so that storing it unsorted would not be the same on replicas.
         let sortsAnyway = entry?.type == .set && options.isUnsorted && options.store != nil
         if sortsAnyway { options.isAlphabetic = true }
@@ -159,7 +159,7 @@ extension StoreServer {
             if options.isAlphabetic {
                 items[i].text = text
             } else if let text {
-                guard let weight = text.withUnsafeBytes({ Argument($0).double }) else { return false }
+                guard let weight = text.withUnsafeBytes({ Argument($0).sortWeight }) else { return false }
                 items[i].weight = weight
             }
         }
@@ -244,6 +244,15 @@ extension StoreServer {
     // MARK: LCS
 
     private func longestCommonSubsequence(_ call: borrowing Call) {
+        var strings: [[UInt8]] = []
+        for index in 1...2 {
+            guard let entry = lookup(call.db, call[index]) else {
+                strings.append([])
+                continue
+            }
+            guard entry.type == .string else { return call.reply.error("ERR The specified keys must contain string values") }
+            strings.append(withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { entry.string($0.baseAddress!).bytes })
+        }
         var wantsLength = false
         var wantsIndexes = false
         var wantsMatchLength = false
@@ -267,15 +276,6 @@ extension StoreServer {
         }
         if wantsLength, wantsIndexes {
             return call.reply.error("ERR If you want both the length and indexes, please just use IDX.")
-        }
-        var strings: [[UInt8]] = []
-        for index in 1...2 {
-            guard let entry = lookup(call.db, call[index]) else {
-                strings.append([])
-                continue
-            }
-            guard entry.type == .string else { return call.reply.error("ERR The specified keys must contain string values") }
-            strings.append(withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { entry.string($0.baseAddress!).bytes })
         }
         let a = strings[0]
         let b = strings[1]

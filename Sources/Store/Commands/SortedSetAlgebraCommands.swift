@@ -9,32 +9,41 @@ extension StoreServer {
     static let sortedSetAlgebraCommands: [Command] = [
         Command(
             "ZUNION", arity: -3, flags: [.readOnly, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "6.2.0",
+            syntax: "numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
             complexity: complexity, summary: "Returns the union of multiple sorted sets."
         ) { call in call.server.zCombine(call, .union, isStoring: false) },
         Command(
             "ZINTER", arity: -3, flags: [.readOnly, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "6.2.0",
+            syntax: "numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
             complexity: interComplexity, summary: "Returns the intersect of multiple sorted sets."
         ) { call in call.server.zCombine(call, .intersection, isStoring: false) },
         Command(
             "ZDIFF", arity: -3, flags: [.readOnly, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "6.2.0",
+            syntax: "numkeys:int key... [WITHSCORES]",
             complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
             summary: "Returns the difference between multiple sorted sets."
         ) { call in call.server.zCombine(call, .difference, isStoring: false) },
         Command(
             "ZUNIONSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "2.0.0",
+            syntax: "destination:key numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
+            access: "OW update 1; RO access 2#",
             complexity: complexity, summary: "Stores the union of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .union, isStoring: true) },
         Command(
             "ZINTERSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "2.0.0",
+            syntax: "destination:key numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
+            access: "OW update 1; RO access 2#",
             complexity: interComplexity, summary: "Stores the intersect of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .intersection, isStoring: true) },
         Command(
             "ZDIFFSTORE", arity: -4, flags: [.write, .denyOOM, .movableKeys], keys: .destinationAndCounted, categories: [.sortedSet], since: "6.2.0",
+            syntax: "destination:key numkeys:int key...", access: "OW update 1; RO access 2#",
             complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
             summary: "Stores the difference of multiple sorted sets in a key."
         ) { call in call.server.zCombine(call, .difference, isStoring: true) },
         Command(
             "ZINTERCARD", arity: -3, flags: [.readOnly, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "7.0.0",
+            syntax: "numkeys:int key... [LIMIT limit:int]",
             complexity: "O(N*K) worst case with N being the smallest input sorted set, K being the number of input sorted sets.",
             summary: "Returns the number of members of the intersect of multiple sorted sets."
         ) { call in call.server.zIntersectionCount(call) },

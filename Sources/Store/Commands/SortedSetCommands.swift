@@ -7,21 +7,26 @@ extension StoreServer {
     static let sortedSetCommands: [Command] = [
         Command(
             "ZADD", arity: -4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key [condition(NX|XX)]@3.0.2 [comparison(GT|LT)]@6.2.0 [change=CH]@3.0.2 [increment=INCR]@3.0.2 score_member(score:double member)...",
+            access: "RW update",
             complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
             summary: "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist."
         ) { call in call.server.zAdd(call, []) },
         Command(
             "ZINCRBY", arity: 4, flags: [.write, .denyOOM, .fast], keys: .first, member: 3, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key increment:int member", access: "RW access update",
             complexity: "O(log(N)) where N is the number of elements in the sorted set.",
             summary: "Increments the score of a member in a sorted set."
         ) { call in call.server.zAdd(call, [.increment]) },
         Command(
             "ZREM", arity: -3, flags: [.write, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key member...", access: "RW delete",
             complexity: "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.",
             summary: "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemove(call) },
         Command(
             "ZSCORE", arity: 3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key member",
             summary: "Returns the score of a member in a sorted set."
         ) { call in
             guard let found = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -31,6 +36,7 @@ extension StoreServer {
         },
         Command(
             "ZMSCORE", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "6.2.0",
+            syntax: "key member...",
             complexity: "O(N) where N is the number of members being requested.",
             summary: "Returns the score of one or more members in a sorted set."
         ) { call in
@@ -47,6 +53,7 @@ extension StoreServer {
         },
         Command(
             "ZCARD", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key", access: "RO",
             summary: "Returns the number of members in a sorted set."
         ) { call in
             guard let found = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -55,44 +62,51 @@ extension StoreServer {
         },
         Command(
             "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .lowest) },
         Command(
             "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .highest) },
         Command(
             "ZMPOP", arity: -4, flags: [.write, .movableKeys], keys: .counted(at: 1), categories: [.sortedSet], since: "7.0.0",
+            syntax: "numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped."
-        ) { call in call.server.zPopFromAny(call, numberAt: 1, timeout: nil) },
+        ) { call in call.server.zPopFromAny(call, numberAt: 1, isBlocking: false) },
         Command(
             "BZMPOP", arity: -5, flags: [.write, .blocking, .movableKeys], keys: .counted(at: 2), categories: [.sortedSet], since: "7.0.0",
+            syntax: "timeout:double numkeys:int key... where(MIN|MAX) [COUNT count:int]", access: "RW access delete",
             complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in
-            guard let timeout = call.server.blockingTimeout(call, call[1]) else { return }
-            call.server.zPopFromAny(call, numberAt: 2, timeout: timeout)
+            call.server.zPopFromAny(call, numberAt: 2, isBlocking: true)
         },
         Command(
             "BZPOPMIN", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in call.server.zPopBlocking(call, .lowest) },
         Command(
             "BZPOPMAX", arity: -3, flags: [.write, .noScript, .blocking, .fast], keys: .allButLast, categories: [.sortedSet], since: "5.0.0",
+            syntax: "key... timeout:double", access: "RW access delete",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped."
         ) { call in call.server.zPopBlocking(call, .highest) },
         Command(
             "ZRANDMEMBER", arity: -2, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "6.2.0",
+            syntax: "key [options(count:int [WITHSCORES])]", tips: "nondeterministic_output",
             complexity: "O(N) where N is the number of members returned",
             summary: "Returns one or more random members from a sorted set."
         ) { call in call.server.zRandomMember(call) },
         Command(
             "ZSCAN", arity: -3, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.0",
+            syntax: "key cursor:int [MATCH pattern:pattern] [COUNT count:int]", tips: "nondeterministic_output",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over members and scores of a sorted set."
         ) { call in call.server.zScan(call) },
@@ -350,19 +364,26 @@ extension StoreServer {
         return true
     }
 
-    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, timeout: Int64?) {
-        guard let number = call[index].integer, number > 0, number <= Int64(Int32.max) else {
+    private func zPopFromAny(_ call: borrowing Call, numberAt index: Int, isBlocking: Bool) {
+        guard let number = call[index].integer, number > 0 else {
             return call.reply.error("ERR numkeys should be greater than 0")
         }
-        guard Int(number) <= call.count - index - 2 else { return call.syntaxError() }
+        guard number <= Int64(call.count - index - 2) else { return call.syntaxError() }
         let where_ = index + 1 + Int(number)
         let end: SortedEnd
         if call[where_].isWord("min") { end = .lowest } else if call[where_].isWord("max") { end = .highest } else { return call.syntaxError() }
         var count = 1
         if call.count > where_ + 1 {
-            guard call.count == where_ + 3, call[where_ + 1].isWord("count") else { return call.syntaxError() }
+            guard call.count > where_ + 2, call[where_ + 1].isWord("count") else { return call.syntaxError() }
             guard let value = call[where_ + 2].integer, value > 0 else { return call.reply.error("ERR count should be greater than 0") }
+            guard call.count == where_ + 3 else { return call.syntaxError() }
             count = Int(value)
+        }
+        // The time-out stands first and is looked at last.
+        var timeout: Int64?
+        if isBlocking {
+            timeout = blockingTimeout(call, call[1])
+            if timeout == nil { return }
         }
         for i in index + 1..<where_ {
             guard let position = lookupForWrite(call.db, call[i]) else { continue }
@@ -409,10 +430,10 @@ extension StoreServer {
             set.forEach(from: Int.random(in: 0..<set.count, using: &random), count: 1) { member, _ in call.reply.bulk(member) }
             return
         }
-        guard let wanted = call.integer(2) else { return }
+        guard let wanted = call.symmetricLong(2) else { return }
         let withScores = call.count == 4 && call[3].isWord("withscores")
         if call.count > 3, !withScores { return call.syntaxError() }
-        if wanted == .min || (withScores && (wanted < -Int64.max / 2 || wanted > Int64.max / 2)) {
+        if withScores, wanted.magnitude > UInt(Int.max / 2) {
             return call.reply.error("ERR value is out of range")
         }
         guard let entry = lookup(call.db, call[1]) else { return call.reply.array(0) }
@@ -420,7 +441,7 @@ extension StoreServer {
         let set = SortedSet(entry)
         let size = set.count
         let reply = call.reply
-        let count = wanted < 0 ? Int(-wanted) : min(Int(wanted), size)
+        let count = wanted < 0 ? -wanted : min(wanted, size)
         reply.array(withScores && !reply.isRESP3 ? count * 2 : count)
         func write(_ member: Argument, _ score: Double) {
             if withScores, reply.isRESP3 { reply.array(2) }
@@ -450,28 +471,19 @@ extension StoreServer {
     }
 
     private func zScan(_ call: borrowing Call) {
-        guard let cursor = UInt64(call[2].text) else { return call.reply.error("ERR invalid cursor") }
-        let found = lookup(call.db, call[1])
-        if let found, found.type != .sortedSet { return call.wrongType() }
-        guard let options = ScanOptions(call, from: 3) else { return }
-        var pairs: [([UInt8], Double)] = []
+        guard let (entry, cursor, options) = beginScan(call, .sortedSet) else { return }
+        var pairs: [([UInt8], String)] = []
         var next: UInt64 = 0
-        func take(_ member: Argument, _ score: Double) {
-            if let pattern = options.pattern, !Glob.matches(pattern, member) { return }
-            pairs.append((member.bytes, score))
-        }
-        if let found {
-            let set = SortedSet(found)
-            switch set.form {
-            case .small: set.forEach(take)
-            case .large(let index):
-                next = cursor
-                var rounds = options.count * 10
-                repeat {
-                    next = index.members.scan(next) { take(SortedElement($0).member, SortedElement($0).score) }
-                    rounds -= 1
-                } while next != 0 && pairs.count < options.count && rounds > 0
-            }
+        func matches(_ member: Argument) -> Bool { options.pattern.map { Glob.matches($0, member) } ?? true }
+        let set = SortedSet(entry)
+        switch set.form {
+        case .small:
+            set.forEach { member, score in if matches(member) { pairs.append((member.bytes, Decimal.shortest(score))) } }
+        case .large(let index):
+            let (after, elements) = scanTable(index.members, cursor, options)
+            next = after
+            // Large ones have scores with seventeen digits here, and only here.
+            pairs = elements.map { (SortedElement($0).member.bytes, LongDouble.short(SortedElement($0).score)) }
         }
         call.reply.array(2)
         call.reply.bulk(String(next))
@@ -479,7 +491,7 @@ extension StoreServer {
         for (member, score) in pairs {
             call.reply.bulk(member)
             // Not a double under RESP3 either.
-            call.reply.bulk(Decimal.shortest(score))
+            call.reply.bulk(score)
         }
     }
 }

@@ -7,64 +7,89 @@ extension StoreServer {
 
     static let sortedSetRangeCommands: [Command] = [
         Command(
-            "ZRANGE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.2.0", complexity: rangeComplexity,
+            "ZRANGE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key start stop [sortby(BYSCORE|BYLEX)]@6.2.0 [REV]@6.2.0 [LIMIT offset_count(offset:int count:int)]@6.2.0 [WITHSCORES]",
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a range of indexes."
         ) { call in call.server.zRange(call, RangeRequest(isFree: true)) },
         Command(
             "ZRANGESTORE", arity: -5, flags: [.write, .denyOOM], keys: .firstTwo, categories: [.sortedSet], since: "6.2.0",
+            syntax: "dst:key src:key min max [sortby(BYSCORE|BYLEX)] [REV] [LIMIT offset_count(offset:int count:int)]",
+            access: "OW update 1; RO access 2",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements stored into the destination key.",
             summary: "Stores a range of members from sorted set in a key."
         ) { call in call.server.zRange(call, RangeRequest(isFree: true, isStoring: true)) },
         Command(
-            "ZREVRANGE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.2.0", complexity: rangeComplexity,
+            "ZREVRANGE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key start:int stop:int [WITHSCORES]", deprecated: ("6.2.0", "`ZRANGE` with the `REV` argument"),
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a range of indexes in reverse order."
         ) { call in call.server.zRange(call, RangeRequest(isReversed: true)) },
         Command(
-            "ZRANGEBYSCORE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.0.5", complexity: rangeComplexity,
+            "ZRANGEBYSCORE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "1.0.5",
+            syntax: "key min:double max:double [WITHSCORES]@2.0.0 [LIMIT offset_count(offset:int count:int)]",
+            deprecated: ("6.2.0", "`ZRANGE` with the `BYSCORE` argument"),
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a range of scores."
         ) { call in call.server.zRange(call, RangeRequest(kind: .score)) },
         Command(
-            "ZREVRANGEBYSCORE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.2.0", complexity: rangeComplexity,
+            "ZREVRANGEBYSCORE", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.2.0",
+            syntax: "key max:double min:double [WITHSCORES] [LIMIT offset_count(offset:int count:int)]",
+            deprecated: ("6.2.0", "`ZRANGE` with the `REV` and `BYSCORE` arguments"),
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a range of scores in reverse order."
         ) { call in call.server.zRange(call, RangeRequest(kind: .score, isReversed: true)) },
         Command(
-            "ZRANGEBYLEX", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.9", complexity: rangeComplexity,
+            "ZRANGEBYLEX", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.9",
+            syntax: "key min max [LIMIT offset_count(offset:int count:int)]", deprecated: ("6.2.0", "`ZRANGE` with the `BYLEX` argument"),
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a lexicographical range."
         ) { call in call.server.zRange(call, RangeRequest(kind: .member)) },
         Command(
-            "ZREVRANGEBYLEX", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.9", complexity: rangeComplexity,
+            "ZREVRANGEBYLEX", arity: -4, flags: [.readOnly], keys: .first, categories: [.sortedSet], since: "2.8.9",
+            syntax: "key max min [LIMIT offset_count(offset:int count:int)]", deprecated: ("6.2.0", "`ZRANGE` with the `REV` and `BYLEX` arguments"),
+            complexity: rangeComplexity,
             summary: "Returns members in a sorted set within a lexicographical range in reverse order."
         ) { call in call.server.zRange(call, RangeRequest(kind: .member, isReversed: true)) },
         Command(
             "ZCOUNT", arity: 4, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "2.0.0",
+            syntax: "key min:double max:double",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Returns the count of members in a sorted set that have scores within a range."
         ) { call in call.server.zCount(call, .score) },
         Command(
             "ZLEXCOUNT", arity: 4, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "2.8.9",
+            syntax: "key min max",
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Returns the number of members in a sorted set within a lexicographical range."
         ) { call in call.server.zCount(call, .member) },
         Command(
-            "ZRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "2.0.0", complexity: "O(log(N))",
+            "ZRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, member: 2, categories: [.sortedSet], since: "2.0.0",
+            syntax: "key member [WITHSCORE]@7.2.0",
+            complexity: "O(log(N))",
             summary: "Returns the index of a member in a sorted set ordered by ascending scores."
         ) { call in call.server.zRank(call, isReversed: false) },
         Command(
-            "ZREVRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "2.0.0", complexity: "O(log(N))",
+            "ZREVRANK", arity: -3, flags: [.readOnly, .fast], keys: .first, categories: [.sortedSet], since: "2.0.0",
+            syntax: "key member [WITHSCORE]@7.2.0",
+            complexity: "O(log(N))",
             summary: "Returns the index of a member in a sorted set ordered by descending scores."
         ) { call in call.server.zRank(call, isReversed: true) },
         Command(
             "ZREMRANGEBYRANK", arity: 4, flags: [.write], keys: .first, categories: [.sortedSet], since: "2.0.0",
+            syntax: "key start:int stop:int", access: "RW delete",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
             summary: "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemoveRange(call, .rank, event: "zremrangebyrank") },
         Command(
             "ZREMRANGEBYSCORE", arity: 4, flags: [.write], keys: .first, categories: [.sortedSet], since: "1.2.0",
+            syntax: "key min:double max:double", access: "RW delete",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
             summary: "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemoveRange(call, .score, event: "zremrangebyscore") },
         Command(
             "ZREMRANGEBYLEX", arity: 4, flags: [.write], keys: .first, categories: [.sortedSet], since: "2.8.9",
+            syntax: "key min max", access: "RW delete",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
             summary: "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed."
         ) { call in call.server.zRemoveRange(call, .member, event: "zremrangebylex") },
@@ -124,8 +149,7 @@ extension StoreServer {
         init?(_ argument: Argument) {
             isExclusive = argument.count > 0 && argument[0] == 0x28
             let number = isExclusive ? Argument(base: argument.base + 1, count: argument.count - 1) : argument
-            // Nothing at all counts as 0, as strtod has it.
-            guard let value = number.count == 0 ? 0 : number.score else { return nil }
+            guard let value = number.looseDouble else { return nil }
             self.value = value
         }
     }
@@ -211,6 +235,7 @@ extension StoreServer {
     /// - Returns: false after an error reply.
     private func rangeOptions(_ call: borrowing Call, _ request: inout RangeRequest, from first: Int) -> Bool {
         var hasKind = !request.isFree
+        var hasDirection = !request.isFree
         var i = first
         while i < call.count {
             let option = call[i]
@@ -221,8 +246,9 @@ extension StoreServer {
                 request.offset = Int(offset)
                 request.limit = Int(limit)
                 i += 2
-            } else if request.isFree, option.isWord("rev") {
+            } else if !hasDirection, option.isWord("rev") {
                 request.isReversed = true
+                hasDirection = true
             } else if !hasKind, option.isWord("bylex") {
                 request.kind = .member
                 hasKind = true

@@ -7,12 +7,15 @@ extension StoreServer {
     static let stringCommands: [Command] = [
         Command(
             "SET", arity: -3, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value [condition(NX|XX)]@2.6.12 [GET]@6.2.0 [expiration(EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
+            access: "RW access update variable_flags",
             summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist."
         ) { call in
             if call.count == 3 { call.server.set(call) } else { call.server.setWithOptions(call) }
         },
         Command(
             "GET", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key",
             summary: "Returns the string value of a key."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.null() }
@@ -20,10 +23,13 @@ extension StoreServer {
         },
         Command(
             "GETEX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            syntax: "key [expiration(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT unix-time-milliseconds:time|PERSIST)]",
+            access: "RW access update",
             summary: "Returns the string value of a key after setting its expiration time."
         ) { call in call.server.getEx(call) },
         Command(
             "GETDEL", arity: 2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
+            syntax: "key", access: "RW access delete",
             summary: "Returns the string value of a key after deleting the key."
         ) { call in
             guard let position = call.server.lookupForWrite(call.db, call[1]) else { return call.reply.null() }
@@ -36,6 +42,7 @@ extension StoreServer {
         },
         Command(
             "GETSET", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value", access: "RW access update", deprecated: ("6.2.0", "`SET` with the `!GET` argument"),
             summary: "Returns the previous string value of a key after setting it to a new value."
         ) { call in
             if let position = call.server.lookupForWrite(call.db, call[1]) {
@@ -51,6 +58,7 @@ extension StoreServer {
         },
         Command(
             "SETNX", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key value", access: "OW insert",
             summary: "Set the string value of a key only when the key doesn't exist."
         ) { call in
             guard call.server.lookupForWrite(call.db, call[1]) == nil else { return call.reply.integer(0) }
@@ -60,14 +68,17 @@ extension StoreServer {
         },
         Command(
             "SETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.0.0",
+            syntax: "key seconds:int value", access: "OW update",
             summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist."
         ) { call in call.server.setExpiring(call, unit: 1000) },
         Command(
             "PSETEX", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.6.0",
+            syntax: "key milliseconds:int value", access: "OW update",
             summary: "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist."
         ) { call in call.server.setExpiring(call, unit: 1) },
         Command(
             "MGET", arity: -2, flags: [.readOnly, .fast], keys: .all, categories: [.string], since: "1.0.0",
+            syntax: "key...", tips: "request_policy:multi_shard",
             complexity: "O(N) where N is the number of keys to retrieve.", summary: "Atomically returns the string values of one or more keys."
         ) { call in
             call.reply.array(call.count - 1)
@@ -81,6 +92,7 @@ extension StoreServer {
         },
         Command(
             "MSET", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            syntax: "key_value(key value)...", access: "OW update", tips: "request_policy:multi_shard response_policy:all_succeeded",
             complexity: "O(N) where N is the number of keys to set.",
             summary: "Atomically creates or modifies the string values of one or more keys."
         ) { call in
@@ -90,6 +102,7 @@ extension StoreServer {
         },
         Command(
             "MSETNX", arity: -3, flags: [.write, .denyOOM], keys: .everySecond, categories: [.string], since: "1.0.1",
+            syntax: "key_value(key value)...", access: "OW insert", tips: "request_policy:multi_shard response_policy:agg_min",
             complexity: "O(N) where N is the number of keys to set.",
             summary: "Atomically modifies the string values of one or more keys only when all keys don't exist."
         ) { call in
@@ -102,14 +115,17 @@ extension StoreServer {
         },
         Command(
             "INCR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key", access: "RW access update",
             summary: "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.increment(call, by: 1) },
         Command(
             "DECR", arity: 2, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key", access: "RW access update",
             summary: "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.increment(call, by: -1) },
         Command(
             "INCRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key increment:int", access: "RW access update",
             summary: "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist."
         ) { call in
             guard let delta = call.integer(2) else { return }
@@ -117,6 +133,7 @@ extension StoreServer {
         },
         Command(
             "DECRBY", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key decrement:int", access: "RW access update",
             summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist."
         ) { call in
             guard let delta = call.integer(2) else { return }
@@ -125,15 +142,18 @@ extension StoreServer {
         },
         Command(
             "INCRBYFLOAT", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.6.0",
+            syntax: "key increment:double", access: "RW access update",
             summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist."
         ) { call in call.server.incrementFloat(call) },
         Command(
             "APPEND", arity: 3, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.string], since: "2.0.0",
+            syntax: "key value", access: "RW insert",
             complexity: "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present value is of any size, since the dynamic string library used by Redis will double the free space available on every reallocation.",
             summary: "Appends a string to the value of a key. Creates the key if it doesn't exist."
         ) { call in call.server.append(call) },
         Command(
             "STRLEN", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.string], since: "2.2.0",
+            syntax: "key", access: "RO",
             summary: "Returns the length of a string value."
         ) { call in
             guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.integer(0) }
@@ -142,15 +162,18 @@ extension StoreServer {
         },
         Command(
             "GETRANGE", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "2.4.0",
+            syntax: "key start:int end:int",
             complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
             summary: "Returns a substring of the string stored at a key."
         ) { call in call.server.getRange(call) },
         Command(
             "SUBSTR", arity: 4, flags: [.readOnly], keys: .first, categories: [.string], since: "1.0.0",
+            syntax: "key start:int end:int", deprecated: ("2.0.0", "`GETRANGE`"),
             complexity: "O(N) where N is the length of the returned string.", summary: "Returns a substring from a string value."
         ) { call in call.server.getRange(call) },
         Command(
             "SETRANGE", arity: 4, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "2.2.0",
+            syntax: "key offset:int value", access: "RW update",
             complexity: "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
             summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist."
         ) { call in call.server.setRange(call) },
@@ -168,11 +191,13 @@ extension StoreServer {
     /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
+        let wasOver: Bool
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
         } else {
-            call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
         }
+        if wasOver, !replication.isReplica { expired(call.db, call[key]) }
     }
 
     private func setWithOptions(_ call: borrowing Call) {
@@ -180,7 +205,7 @@ extension StoreServer {
         var onlyExisting = false
         var wantsOld = false
         var keepExpiry = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 3
         while i < call.count {
             let option = call[i]
@@ -190,16 +215,20 @@ extension StoreServer {
                 onlyExisting = true
             } else if option.isWord("get") {
                 wantsOld = true
-            } else if option.isWord("keepttl"), expiry == nil {
+            } else if option.isWord("keepttl"), time == nil {
                 keepExpiry = true
-            } else if let unit = ExpiryUnit(option), !keepExpiry, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(option), !keepExpiry, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
             i += 1
+        }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
         }
         let key = call[1]
         let position = lookupForWrite(call.db, key)
@@ -213,16 +242,6 @@ extension StoreServer {
         }
         if (onlyNew && position != nil) || (onlyExisting && position == nil) {
             if !wantsOld { call.reply.null() }
-            return
-        }
-        if let expiry, expiry <= call.db.now, !isApplyingMasterStream, !gate.contains(.loading) {
-            // Over before it began: the key is gone.
-            if position != nil {
-                _ = call.db.remove(key)
-            }
-            changed(call.db, key, .generic, "del")
-            propagate(as: [[Array("DEL".utf8), key.bytes]])
-            if !wantsOld { call.reply.ok() }
             return
         }
         if expiry != nil || wantsOld {
@@ -258,15 +277,14 @@ extension StoreServer {
 
     private func getEx(_ call: borrowing Call) {
         var persists = false
-        var expiry: Int64?
+        var time: (unit: ExpiryUnit, value: Argument)?
         var i = 2
         while i < call.count {
-            if call[i].isWord("persist"), expiry == nil {
+            if call[i].isWord("persist"), time == nil {
                 persists = true
-            } else if let unit = ExpiryUnit(call[i]), !persists, expiry == nil, i + 1 < call.count {
+            } else if let unit = ExpiryUnit(call[i]), !persists, time == nil || time!.unit == unit, i + 1 < call.count {
                 i += 1
-                guard let time = expiryTime(call, call[i], unit) else { return }
-                expiry = time
+                time = (unit, call[i])
             } else {
                 return call.syntaxError()
             }
@@ -275,6 +293,11 @@ extension StoreServer {
         guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.null() }
         let entry = Entry(position.element)
         guard entry.type == .string else { return call.wrongType() }
+        var expiry: Int64?
+        if let time {
+            expiry = expiryTime(call, time.value, time.unit)
+            if expiry == nil { return }
+        }
         call.replyString(entry)
         if let expiry {
             if expiry <= call.db.now, !isApplyingMasterStream {
@@ -346,12 +369,27 @@ extension StoreServer {
         guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
         let text = LongDouble.text(sum)
         text.withUnsafeBytes { bytes in
-            call.db.setString(key, Argument(bytes), expiry: nil, keepExpiry: true)
+            storeText(call.db, key, position, Argument(bytes))
             call.reply.bulk(Argument(bytes))
         }
         changed(call.db, key, .string, "incrbyfloat")
         // The outcome, not the sum, is passed on: floating point may differ elsewhere.
         propagate(as: [[Array("SET".utf8), key.bytes, text, Array("KEEPTTL".utf8)]])
+    }
+
+    /// Stores text that stays text although it may look like a whole number, as `OBJECT ENCODING` tells; the expiry stays.
+    private func storeText(_ db: Database, _ key: Argument, _ position: Database.Position?, _ text: Argument) {
+        guard text.count <= Entry.embeddedMax else {
+            db.setString(key, text, expiry: nil, keepExpiry: true)
+            return
+        }
+        let old = position.map { Entry($0.element) }
+        let made = Entry.make(
+            key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock, valueSize: 4 + text.count)
+        made.writeEmbedded(text)
+        guard let position, let old else { return db.add(made) }
+        old.freeValue()
+        db.replace(position, with: made)
     }
 
     // MARK: parts of strings
@@ -485,9 +523,25 @@ extension StoreServer {
 /// Numbers of INCRBYFLOAT and HINCRBYFLOAT: 80-bit, printed with 17 digits behind the point and without trailing zeros.
 enum LongDouble {
     static func parse(_ argument: Argument) -> Float80? {
-        guard argument.count > 0, argument.count < 256, argument[0] > 32 else { return nil }
-        guard let value = Float80(argument.text), !value.isNaN else { return nil }
-        return value
+        guard argument.count > 0, argument.count < 5120, argument[0] != 32, !(9...13).contains(argument[0]) else { return nil }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: argument.count + 1) { copy in
+            memcpy(copy.baseAddress!, argument.base, argument.count)
+            copy[argument.count] = 0
+            var end: UnsafeMutablePointer<CChar>?
+            errno = 0
+            let value = strtold(copy.baseAddress!, &end)
+            guard end == copy.baseAddress! + argument.count, !value.isNaN else { return nil }
+            if errno == ERANGE, value.isInfinite || value == 0 { return nil }
+            return value
+        }
+    }
+
+    /// With 17 digits in all.
+    static func short(_ value: Double) -> String {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
+            _ = withVaList([Float80(value)]) { vsnprintf(buffer.baseAddress!, buffer.count, "%.17Lg", $0) }
+            return String(cString: buffer.baseAddress!)
+        }
     }
 
     static func text(_ value: Float80) -> [UInt8] {

@@ -93,13 +93,15 @@ struct Database {
     /// - Parameters:
     ///   - expiry: milliseconds since 1970, nil for none.
     ///   - keepExpiry: keeps that of the key as it is.
-    func setString(_ key: Argument, _ value: Argument, expiry: Int64?, keepExpiry: Bool = false) {
+    /// - Returns: whether the time of what was there before was over.
+    @discardableResult
+    func setString(_ key: Argument, _ value: Argument, expiry: Int64?, keepExpiry: Bool = false) -> Bool {
         let hash = entries.hash(key)
         guard let position = entries.find(key, hash) else {
             let entry = Entry.makeString(key, value, expiry: expiry, clock: accessClock)
             entries.insert(entry.base, hash)
             if expiry != nil { expiring.insert(entry.base, hash) }
-            return
+            return false
         }
         let old = Entry(position.element)
         let wanted = keepExpiry ? (old.hasExpiry ? old.expiry : nil) : expiry
@@ -108,30 +110,35 @@ struct Database {
             if value.count <= 20, let number = value.integer {
                 if old.encoding == .integer {
                     old.integer = number
-                    return
+                    return false
                 }
             } else if old.encoding == .embedded, old.hasRoom(forEmbedded: value.count) {
                 old.writeEmbedded(value)
-                return
+                return false
             }
         }
+        let wasOver = old.hasExpiry && old.expiry <= now
         let entry = Entry.makeString(key, value, expiry: wanted, clock: old.clock)
         old.freeValue()
         replace(position, with: entry)
+        return wasOver
     }
 
     /// Sets the key to a string whose block is handed over.
-    func setString(_ key: Argument, blob: Blob, expiry: Int64?, keepExpiry: Bool) {
+    /// - Returns: whether the time of what was there before was over.
+    func setString(_ key: Argument, blob: Blob, expiry: Int64?, keepExpiry: Bool) -> Bool {
         let position = entries.find(key)
         let old = position.map { Entry($0.element) }
         let wanted = keepExpiry ? old.flatMap { $0.hasExpiry ? $0.expiry : nil } : expiry
         let entry = Entry.make(key, .string, .raw, expiry: wanted, clock: old.map { clock.used($0.clock) } ?? accessClock, pointer: blob.base)
-        if let position, let old {
-            old.freeValue()
-            replace(position, with: entry)
-        } else {
+        guard let position, let old else {
             add(entry)
+            return false
         }
+        let wasOver = old.hasExpiry && old.expiry <= now
+        old.freeValue()
+        replace(position, with: entry)
+        return wasOver
     }
 
     /// Makes the string at `position` a block of its own with room for `capacity` bytes, for commands that change it in place.

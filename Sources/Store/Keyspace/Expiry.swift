@@ -107,11 +107,17 @@ extension StoreServer {
     /// Removes an entry whose time is over and says so.
     func expire(_ db: Database, _ position: Database.Position) {
         let entry = db.take(at: position)
-        statistics.expiredKeys += 1
-        keyChanged(db, entry.key)
-        if !configuration.notifiedEvents.isEmpty { notify(.expired, "expired", entry.key, db) }
-        feedDeletion(db, entry.key, isLazy: configuration.unlinksExpired)
+        expired(db, entry.key)
         entry.freeValue()
         free(entry.base)
+    }
+
+    /// Says that a key is gone whose time was over.
+    @inline(never)
+    func expired(_ db: Database, _ key: Argument) {
+        statistics.expiredKeys += 1
+        keyChanged(db, key)
+        if !configuration.notifiedEvents.isEmpty { notify(.expired, "expired", key, db) }
+        feedDeletion(db, key, isLazy: configuration.unlinksExpired)
     }
 }

@@ -83,6 +83,8 @@ extension StoreServer {
 
     /// Replaces or adds an entry made elsewhere, dropping whatever the key held. The expiry is the new entry's.
     func put(_ db: Database, _ entry: Entry) {
+        // One whose time is over goes first, and that is told.
+        _ = lookupForWrite(db, entry.key)
         if let position = db.find(entry.key) {
             Entry(position.element).freeValue()
             db.replace(position, with: entry)

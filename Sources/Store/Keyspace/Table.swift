@@ -384,7 +384,10 @@ extension Table {
 
 extension Table {
     /// Visits each element once; the table must not change meanwhile, but the element just visited may be freed. O(n).
+    /// Elements may be looked up meanwhile: that moves no bucket.
     func forEach(_ visit: (Pointer) -> Void) {
+        state.pointee.pauses += 1
+        defer { state.pointee.pauses -= 1 }
         for array in [state.pointee.main, state.pointee.next] where array.used > 0 {
             for i in 0..<array.count { Table.forEach(inChain: array.buckets! + i * 64, visit) }
         }

@@ -116,6 +116,7 @@ final class Persistence {
             let took = ContinuousClock.now - before
             server.statistics.latestForkMicroseconds = Int(took.components.attoseconds / 1_000_000_000_000)
             server.statistics.forks += 1
+            server.addLatencySample("fork", nanoseconds: UInt64(server.statistics.latestForkMicroseconds) * 1000)
             connection.role = "snapshot"
             save.pid = pid
             save.temporary = "\(directory)temp-\(pid).rdb"
@@ -177,8 +178,13 @@ final class Persistence {
     // MARK: loading
 
     /// Loads the snapshot if there is one. It blocks. O(n).
+    /// - Parameters:
+    ///   - flushes: what was there goes first (all of it at once, when the whole file has been read).
+    ///   - merges: otherwise, a key of the snapshot replaces one that is there.
+    /// - Returns: false when nothing was loaded because a key is there that may not be replaced.
     /// - Throws: what is wrong with the file, and at which byte; the data set is as it was.
-    func load() throws(RDBReader.FileError) {
+    @discardableResult
+    func load(flushes: Bool = true, merges: Bool = false) throws(RDBReader.FileError) -> Bool {
         let path = path
         var options = RDBReader.Options()
         options.dropsExpired = !server.replication.isReplica
@@ -189,18 +195,20 @@ final class Persistence {
         do throws(RDBReader.FileError) {
             try reader.read(path: path)
         } catch {
-            if case .missing = error { return }
+            if case .missing = error { return true }
             throw error
         }
+        if !flushes, !merges, server.hasKey(of: reader.databases) { return false }
         logLoaded(reader)
         let took = ContinuousClock.now - began
         loadedInfo = reader.info
         keysLoaded = reader.keysLoaded
         keysExpired = reader.keysExpired
-        server.adopt(reader)
+        if flushes { server.adopt(reader) } else { server.merge(reader) }
         server.dirty = 0
         let seconds = Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
         server.logger.notice("DB loaded from disk: \((seconds * 1000).rounded() / 1000) seconds")
+        return true
     }
 
     private func logLoaded(_ reader: RDBReader) {
@@ -222,11 +230,34 @@ extension StoreServer {
         RDBReader(databaseCount: databases.count, hash: hash, clock: clock, configuration: configuration, options: options)
     }
 
+    func hasKey(of others: UnsafeMutableBufferPointer<Database>) -> Bool {
+        others.contains { other in
+            var isThere = false
+            other.entries.forEach { if databases[other.id].find(Entry($0).key) != nil { isThere = true } }
+            return isThere
+        }
+    }
+
+    /// Puts what a reader has read beside what is there. O(n).
+    func merge(_ reader: RDBReader) {
+        let fresh = reader.takeDatabases()
+        for other in fresh {
+            var elements: [UnsafeMutableRawPointer] = []
+            other.entries.forEach { elements.append($0) }
+            for element in elements {
+                let entry = other.take(at: other.find(Entry(element).key)!)
+                put(databases[other.id], entry)
+                keyChanged(databases[other.id], entry.key)
+            }
+        }
+        RDBReader.release(fresh)
+    }
+
     /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).
     func adopt(_ reader: RDBReader) {
         let fresh = reader.takeDatabases()
         for db in databases {
-            touchAllWatched(db)
+            touchAllWatched(db, replacedBy: fresh[db.id])
             db.swapContents(with: fresh[db.id])
         }
         RDBReader.release(fresh)

@@ -31,6 +31,8 @@ final class RDBReader {
         var dropsExpired = false
         /// A wrong checksum is an error (`rdbchecksum`).
         var verifiesChecksum = true
+        /// Nothing is read behind the first value.
+        var isSingleValue = false
         /// The longest string accepted.
         var stringMax = 512 << 20
         /// Milliseconds since 1970.
@@ -375,6 +377,7 @@ final class RDBReader {
         idle = nil
         frequency = nil
         key.removeAll(keepingCapacity: true)
+        if options.isSingleValue { stage = .done }
     }
 
     // MARK: pieces, read at `position`

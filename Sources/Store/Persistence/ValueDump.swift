@@ -32,14 +32,16 @@ enum ValueDump {
 
     /// Makes an entry of a dump, by reading a file that holds nothing else.
     static func read(_ dump: Argument, _ key: Argument, expiry: Int64?, server: StoreServer) -> Outcome {
-        guard dump.count > footerSize else { return .damaged }
+        guard dump.count >= footerSize else { return .damaged }
         let end = dump.count - footerSize
         let version = Int(UInt16(littleEndian: (dump.raw + end).loadUnaligned(as: UInt16.self)))
         guard version <= RDB.versionMax else { return .damaged }
         let said = UInt64(littleEndian: (dump.raw + end + 2).loadUnaligned(as: UInt64.self))
         var checksum = CRC64()
         checksum.update(UnsafeRawBufferPointer(start: dump.raw, count: end + 2))
-        guard said == 0 || said == checksum.value else { return .damaged }
+        guard said == checksum.value else { return .damaged }
+        // An opcode in place of a kind would be a record of another sort.
+        guard end > 0, RDB.Kind(rawValue: dump[0]) != nil else { return .unreadable }
 
         var file: [UInt8] = []
         let writer = RDBWriter(compresses: false, checksums: false) {
@@ -53,21 +55,17 @@ enum ValueDump {
         }
         writer.byte(dump[0])
         writer.string(key)
-        writer.raw(UnsafeRawBufferPointer(start: dump.raw + 1, count: end - 1))
-        writer.opcode(.end)
-        writer.number(UInt64(0))
+        // The footer too: a length that is wrong may reach into it, as in Redis.
+        writer.raw(UnsafeRawBufferPointer(start: dump.raw + 1, count: dump.count - 1))
         writer.flush()
-        // An opcode in place of a kind would be a record of another sort.
-        guard RDB.Kind(rawValue: dump[0]) != nil else { return .unreadable }
-        let reader = server.makeReader(.init(verifiesChecksum: false, stringMax: server.configuration.protoMaxBulkLength))
+        let reader = server.makeReader(.init(verifiesChecksum: false, isSingleValue: true, stringMax: server.configuration.protoMaxBulkLength))
+        // What stands behind the value is not looked at, as by Redis.
         do throws(RDBError) {
-            let outcome = try file.withUnsafeBufferPointer { bytes throws(RDBError) in try reader.feed(UnsafeRawBufferPointer(bytes)) }
-            guard outcome == .done(used: file.count), reader.keysLoaded == 1,
-                let position = reader.databases[0].find(key)
-            else { return .unreadable }
-            return .entry(reader.databases[0].take(at: position))
+            _ = try file.withUnsafeBufferPointer { bytes throws(RDBError) in try reader.feed(UnsafeRawBufferPointer(bytes)) }
         } catch {
             return .unreadable
         }
+        guard let position = reader.databases[0].find(key) else { return .unreadable }
+        return .entry(reader.databases[0].take(at: position))
     }
 }

@@ -370,7 +370,7 @@ final class MasterLink: ConnectionHandler {
             case .incomplete:
                 return
             case .failure(let message):
-                fail("Protocol error in the master's stream: \(message)")
+                fail("Protocol error in the master's stream: \(String(decoding: message, as: UTF8.self))")
                 return
             }
         }

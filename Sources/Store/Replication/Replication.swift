@@ -232,8 +232,10 @@ final class Replication {
 
     /// Takes over a master's data set: its history is ours from now on.
     func adopt(_ databases: UnsafeMutableBufferPointer<Database>, replicationID: String, offset: Int64) {
-        for db in server.databases { server.touchAllWatched(db) }
-        for (mine, theirs) in zip(server.databases, databases) { mine.swapContents(with: theirs) }
+        for (mine, theirs) in zip(server.databases, databases) {
+            server.touchAllWatched(mine, replacedBy: theirs)
+            mine.swapContents(with: theirs)
+        }
         RDBReader.release(databases)
         self.replicationID = replicationID
         secondID = Replication.noID

@@ -32,8 +32,7 @@ extension StoreServer {
         var found: [UnsafeMutableRawPointer] = []
         var next = cursor
         var seen = 0
-        // Empty buckets are passed over, a bounded number of them.
-        var rounds = options.count.multipliedReportingOverflow(by: 10).overflow ? Int.max : options.count * 10
+        var rounds = options.rounds
         repeat {
             next = table.scan(next) { element in
                 seen += 1
@@ -48,7 +47,7 @@ extension StoreServer {
     /// What HSCAN, SSCAN and ZSCAN begin with.
     /// - Returns: the collection, the cursor and the options; nil when a reply was made already.
     func beginScan(_ call: borrowing Call, _ type: ValueType) -> (entry: Entry, cursor: UInt64, options: ScanOptions)? {
-        guard let cursor = UInt64(call[2].text) else {
+        guard let cursor = call[2].scanCursor else {
             call.reply.error("ERR invalid cursor")
             return nil
         }

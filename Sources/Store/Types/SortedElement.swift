@@ -83,3 +83,23 @@ extension Argument {
         return isNegative ? -value : value
     }
 }
+
+extension Argument {
+    /// As strtod(3) reads it up to the first zero byte, space before the number and overflow included; nothing at all is 0. Nil for NaN
+    /// and for text behind the number.
+    var looseDouble: Double? { looseDouble(allowsOverflow: true) }
+
+    /// The same, but that what is too large or too small for a double is none.
+    var sortWeight: Double? { looseDouble(allowsOverflow: false) }
+
+    private func looseDouble(allowsOverflow: Bool) -> Double? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: count + 1) { copy in
+            memcpy(copy.baseAddress!, base, count)
+            copy[count] = 0
+            var end: UnsafeMutablePointer<CChar>?
+            errno = 0
+            let value = strtod(copy.baseAddress!, &end)
+            return end!.pointee == 0 && !value.isNaN && (allowsOverflow || errno != ERANGE) ? value : nil
+        }
+    }
+}

@@ -231,6 +231,11 @@ struct SortedSet {
     }
 
     /// Makes a large set of one that is beyond the limits, as foreign bytes may be.
+    /// Makes a small one a large one.
+    mutating func enlarge(hash: KeyHash) {
+        if case .small = form { convert(hash: hash) }
+    }
+
     mutating func convertIfLarge(_ limits: Limits) {
         if case .small(let pack) = form, pack.count / 2 > limits.entries { convert(hash: limits.hash) }
     }

@@ -28,6 +28,14 @@ struct HashField: TableElement {
         return made
     }
 
+    /// A block of its own with the same in it.
+    func copied() -> HashField {
+        let size = (bytes - base) + fieldCount + valueCount
+        let made = malloc(size)!
+        memcpy(made, base, size)
+        return HashField(made)
+    }
+
     @inline(__always) private var head: UInt32 { base.load(as: UInt32.self) }
     @inline(__always) private var bytes: Pointer { base + (head & HashField.expiryBit != 0 ? 16 : 8) }
     @inline(__always) private var fieldCount: Int { Int(head & ~HashField.expiryBit) }
@@ -76,6 +84,10 @@ struct HashLimits {
 }
 
 /// A hash: a listpack of fields and values in turn while it is small, then a table of `HashField`.
+///
+/// Where a field's own expiry goes: in a table into its `HashField`, which has the place for it; a small hash of which a field
+/// has one becomes a listpack of fields, values and expiries in turn, 0 for none, under an encoding of its own (Redis 7.4's
+/// `listpackex`), so that hashes without any stay as they are.
 ///
 /// A copy of what an entry says; `store(in:)` writes it back after changes.
 struct StoredHash {

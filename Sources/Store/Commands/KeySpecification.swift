@@ -1,0 +1,78 @@
+import RESP
+
+/// Some of a command's keys: where they are, and what the command does with them. Read from the declaration's `access`:
+///
+///     RW access delete            flags alone: the keys are where `keys` says
+///     OW update 1; RO access 2#   several: each with the argument at which it begins
+///
+/// where `2` is that argument alone, `2..` it and all behind it, `2#` those that it counts, and `?` none that could be told
+/// without reading the whole command. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
+struct KeySpecification {
+    enum Place: Equatable {
+        /// The last key, counted from the first or, negative, from the end; and how far they are apart.
+        case range(last: Int, step: Int)
+        case counted
+        case unknown
+    }
+
+    let flags: [String]
+    /// nil when it is unknown.
+    let begin: Int?
+    let place: Place
+
+    static func all(of command: Command) -> [KeySpecification] {
+        guard command.keys.first != 0 else { return [] }
+        let access = command.access.utf8CodeUnitCount == 0 ? (command.flags.contains(.write) ? "RW access" : "RO access") : "\(command.access)"
+        return access.split(separator: ";").map { KeySpecification(String($0), command.keys) }
+    }
+
+    private init(_ text: String, _ keys: KeyPositions) {
+        var words = text.split(separator: " ").map(String.init)
+        let last = words.last ?? ""
+        if last == "?" {
+            (begin, place) = (nil, .unknown)
+            words.removeLast()
+        } else if let number = Int(last.prefix { $0.isNumber }) {
+            begin = number
+            place = last.hasSuffix("#") ? .counted : .range(last: last.hasSuffix("..") ? -1 : 0, step: 1)
+            words.removeLast()
+        } else {
+            begin = abs(keys.first)
+            place = keys.first < 0 ? .counted : .range(last: keys.last < 0 ? keys.last : keys.last - keys.first, step: keys.step)
+        }
+        flags = words
+    }
+
+    /// As COMMAND INFO writes it.
+    func write(_ reply: ReplyWriter) {
+        reply.map(3)
+        reply.bulk("flags")
+        reply.set(flags.count)
+        for flag in flags { reply.simple(flag) }
+        reply.bulk("begin_search")
+        reply.map(2)
+        reply.bulk("type")
+        reply.bulk(begin == nil ? "unknown" : "index")
+        reply.bulk("spec")
+        reply.map(begin == nil ? 0 : 1)
+        if let begin {
+            reply.bulk("index")
+            reply.integer(begin)
+        }
+        reply.bulk("find_keys")
+        reply.map(2)
+        reply.bulk("type")
+        let (type, fields): (StaticString, [(StaticString, Int)]) = switch place {
+        case .unknown: ("unknown", [])
+        case .counted: ("keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)])
+        case .range(let last, let step): ("range", [("lastkey", last), ("keystep", step), ("limit", 0)])
+        }
+        reply.bulk(type)
+        reply.bulk("spec")
+        reply.map(fields.count)
+        for (name, value) in fields {
+            reply.bulk(name)
+            reply.integer(value)
+        }
+    }
+}
