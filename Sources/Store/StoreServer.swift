@@ -48,7 +48,8 @@ final class StoreServer: ListenerHandler {
     let configuration: StoreConfiguration
     let commands: CommandTable
     let argumentArea = ArgumentArea()
-    let hash: KeyHash
+    /// Where all data lives, and the seed of its tables.
+    let heap: Heap
     let clock: KeyspaceClock
     let databases: UnsafeMutableBufferPointer<Database>
     /// Takes replies that nobody wants.
@@ -87,8 +88,8 @@ final class StoreServer: ListenerHandler {
     var eviction = Eviction()
     var clientEviction = ClientEviction()
     var activeExpiry = ActiveExpiry()
-    var memoryMeter = MemoryMeter()
     var random = FastRandom()
+    var memory = MemoryState()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
     /// What `ps` shows of us, where we have the process for ourselves.
@@ -105,11 +106,11 @@ final class StoreServer: ListenerHandler {
         self.logger = logger
         self.configuration = configuration
         commands = CommandTable(StoreServer.allCommands, renamed: configuration.renamedCommands)
-        hash = KeyHash.random()
+        heap = Heap()
         clock = KeyspaceClock(loop.clock)
         databases = .allocate(capacity: configuration.databases)
         for id in 0..<configuration.databases {
-            databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: clock))
+            databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: clock))
         }
         errors = .allocate(capacity: 1)
         errors.initialize(to: ErrorCounts())
@@ -120,6 +121,7 @@ final class StoreServer: ListenerHandler {
         persistence = Persistence(server: self)
         replication = Replication(server: self)
         memoryLimitsChanged()
+        lookAtMemory()
         updateTiming()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
@@ -131,7 +133,7 @@ final class StoreServer: ListenerHandler {
         options.dropsExpired = dropsExpired
         options.verifiesChecksum = configuration.checksumsSnapshots
         options.now = loop.wallMilliseconds
-        return RDBReader(databaseCount: databases.count, hash: hash, clock: clock, configuration: configuration, options: options)
+        return RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.
@@ -212,10 +214,12 @@ final class StoreServer: ListenerHandler {
         handleReadyKeys()
         if limitsClientMemory { evictClients() }
         replication.beforeFlush()
+        reclaimLater()
     }
 
     private func cron() {
         expireOnTime()
+        memoryCron()
         replication.cron()
         persistence.cron()
         disconnectIdleClients()

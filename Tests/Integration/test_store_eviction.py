@@ -112,7 +112,7 @@ def test_without_eviction_commands_that_need_memory_are_refused(limited, kind):
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu"])
 def test_what_is_used_stays(limited, policy):
-    store = limited(policy)
+    store = limited(policy, room=6 << 20)
     fill(store, 4000)
     time.sleep(1.2)
     used_keys = random.Random(3).sample(range(4000), 1000)

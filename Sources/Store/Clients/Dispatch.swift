@@ -71,14 +71,14 @@ extension StoreServer {
         }
         if found == 1 { return }
         if withMembers > 1 { warmUpMembers(db, found) }
-        guard table.count > 1024, !table.isResizing else { return }
+        guard table.count > 1024 else { return }
         var sum: UInt64 = 0
         for i in 0..<found where spans[i].count > 1 {
             let hash = table.hash(arguments[spans[i].first &+ 1])
             spans[i].hash = hash
             sum &+= table.touchBucket(hash)
         }
-        for i in 0..<found where spans[i].count > 1 { sum &+= table.touchElement(spans[i].hash) }
+        for i in 0..<found where spans[i].count > 1 { sum &+= table.likelyElement(spans[i].hash).map { Entry($0).touch() } ?? 0 }
         warmUpSum = sum
     }
 
@@ -111,7 +111,7 @@ extension StoreServer {
                     members = entry?.memberTable
                     isHash = entry?.type == .hash
                 }
-                guard let members, members.count > 1024, !members.isResizing else { continue }
+                guard let members, members.count > 1024 else { continue }
                 if member == Command.randomMember {
                     let bits = drawn.next()
                     sum &+= members.touchBuckets(random: bits)

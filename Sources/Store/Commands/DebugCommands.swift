@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import RESP
 
-/// Looking inside: OBJECT and MEMORY.
+/// Looking inside: OBJECT.
 extension StoreServer {
     static let debugCommands: [Command] = [
         Command(
@@ -57,54 +57,12 @@ extension StoreServer {
                         "    Return the idle time of the <key>, that is the approximated number of", "    seconds elapsed since the last access to the key.",
                         "REFCOUNT <key>", "    Return the number of references of the value associated with the specified", "    <key>.",
                     ]),
-            ]),
-        Command(
-            container: "MEMORY", since: "4.0.0", summary: "A container for memory diagnostics commands.",
-            subcommands: [
-                Command(
-                    "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
-                    syntax: "key [SAMPLES count:int]", access: "RO",
-                    complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
-                ) { call in
-                    if call.count > 3 {
-                        guard call.count == 5, call[3].isWord("samples") else { return call.syntaxError() }
-                        guard let samples = call.integer(4) else { return }
-                        if samples < 0 { return call.syntaxError() }
-                    }
-                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    call.reply.integer(entry.memory)
-                },
-                Command(
-                    "DOCTOR", arity: 2, since: "4.0.0",
-                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-                    summary: "Outputs a memory problems report."
-                ) { call in
-                    let memory = MemoryUse()
-                    call.reply.verbatim("\(memory.used) bytes are in use, \(memory.resident) are resident. Nothing else is examined.\n")
-                },
-                Command(
-                    "PURGE", arity: 2, since: "4.0.0",
-                    tips: "request_policy:all_shards response_policy:all_succeeded",
-                    summary: "Asks the allocator to release memory."
-                ) { call in
-                    malloc_trim(0)
-                    call.reply.ok()
-                },
-                help(
-                    "MEMORY", since: "4.0.0",
-                    [
-                        "DOCTOR", "    Return memory problems reports.", "PURGE",
-                        "    Attempt to purge dirty pages for reclamation by the allocator.", "USAGE <key> [SAMPLES <count>]",
-                        "    Return memory in bytes used by <key> and its value.",
-                    ]),
-            ]),
+            ])
     ]
 
     /// Finds a key without touching its clock or the statistics.
     func peek(_ db: Database, _ key: Argument) -> Entry? {
-        guard let position = db.find(key) else { return nil }
-        let entry = Entry(position.element)
-        return entry.hasExpiry && entry.expiry <= db.now ? nil : entry
+        lookupForWrite(db, key, touches: false).map { Entry($0.element) }
     }
 }
 
@@ -122,11 +80,5 @@ extension Entry {
         case .table: "hashtable"
         case .sortedTree: "skiplist"
         }
-    }
-
-    /// Bytes of memory for key and value, as the allocator counts them.
-    var memory: Int {
-        let own = malloc_usable_size(base)
-        return type == .string && encoding != .raw ? own : own + malloc_usable_size(pointer)
     }
 }

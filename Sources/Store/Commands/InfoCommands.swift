@@ -107,36 +107,28 @@ extension StoreServer {
     }
 
     private func memorySection() -> String {
-        let memory = MemoryUse()
-        statistics.peakMemory = max(statistics.peakMemory, memory.used)
-        let peak = statistics.peakMemory
-        var clientBytes = 0
-        var replicaBytes = 0
-        for client in clients.values {
-            if client.replica != nil { replicaBytes += client.connection.bufferBytes } else { clientBytes += client.connection.bufferBytes }
-        }
-        let overhead = databases.reduce(0) { $0 + $1.entries.memory + $1.expiring.memory } + clientBytes + replicaBytes
-        let dataset = max(0, memory.used - overhead)
-        let fragmentation = Double(memory.resident) / Double(max(1, memory.used))
+        let report = MemoryReport(self)
         let limit = configuration.maxMemory
         return InfoSection("Memory", [
-            ("used_memory", memory.used), ("used_memory_human", human(memory.used)), ("used_memory_rss", memory.resident),
-            ("used_memory_rss_human", human(memory.resident)), ("used_memory_peak", peak), ("used_memory_peak_human", human(peak)),
-            ("used_memory_peak_perc", percent(memory.used, of: peak)), ("used_memory_overhead", overhead), ("used_memory_startup", 0),
-            ("used_memory_dataset", dataset), ("used_memory_dataset_perc", percent(dataset, of: memory.used)),
-            ("allocator_allocated", memory.used), ("allocator_active", memory.heap), ("allocator_resident", memory.heap),
-            ("total_system_memory", memory.system), ("total_system_memory_human", human(memory.system)), ("used_memory_lua", 0),
+            ("used_memory", report.used), ("used_memory_human", human(report.used)), ("used_memory_rss", report.resident),
+            ("used_memory_rss_human", human(report.resident)), ("used_memory_peak", report.peak), ("used_memory_peak_human", human(report.peak)),
+            ("used_memory_peak_perc", percent(report.used, of: report.peak)), ("used_memory_overhead", report.overhead),
+            ("used_memory_startup", report.startup), ("used_memory_dataset", report.dataset),
+            ("used_memory_dataset_perc", ratio(report.datasetShare) + "%"),
+            ("allocator_allocated", report.used), ("allocator_active", report.active), ("allocator_resident", report.allocatorResident),
+            ("total_system_memory", report.system), ("total_system_memory_human", human(report.system)), ("used_memory_lua", 0),
             ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
             ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
             ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
             ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.evictionPolicy.rawValue),
-            ("allocator_frag_ratio", ratio(Double(memory.heap) / Double(max(1, memory.used)))), ("allocator_frag_bytes", memory.heap - memory.used),
-            ("allocator_rss_ratio", "1.00"), ("allocator_rss_bytes", 0), ("rss_overhead_ratio", ratio(Double(memory.resident) / Double(max(1, memory.heap)))),
-            ("rss_overhead_bytes", memory.resident - memory.heap), ("mem_fragmentation_ratio", ratio(fragmentation)),
-            ("mem_fragmentation_bytes", memory.resident - memory.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", replication.stream.ringCapacity),
-            ("mem_total_replication_buffers", replication.stream.ringCapacity + replicaBytes), ("mem_clients_slaves", replicaBytes), ("mem_clients_normal", clientBytes),
-            ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "libc"), ("active_defrag_running", 0), ("lazyfree_pending_objects", 0),
-            ("lazyfreed_objects", 0),
+            ("allocator_frag_ratio", ratio(report.allocatorFragmentation)), ("allocator_frag_bytes", report.active - report.used),
+            ("allocator_rss_ratio", ratio(report.allocatorResidence)), ("allocator_rss_bytes", report.allocatorResident - report.active),
+            ("rss_overhead_ratio", ratio(report.residence)), ("rss_overhead_bytes", report.resident - report.allocatorResident),
+            ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", report.backlog),
+            ("mem_total_replication_buffers", report.backlog + report.replicas), ("mem_clients_slaves", report.replicas),
+            ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "vigie"),
+            ("active_defrag_running", memory.defragmentation.isRunning ? 1 : 0),
+            ("lazyfree_pending_objects", heap.state.pointee.gravesCount), ("lazyfreed_objects", heap.state.pointee.gravesEmptied),
         ]).text
     }
 
@@ -227,7 +219,8 @@ extension StoreServer {
         var count: Int64 = 0
         for _ in 0..<min(16, db.expiring.count) {
             guard let element = db.expiring.random(using: &random) else { break }
-            sum += max(0, Entry(element).expiry - db.now)
+            // Bounded, so that sixteen of them can be added.
+            sum += min(max(0, Entry(element).expiry - db.now), 1 << 58)
             count += 1
         }
         return count == 0 ? 0 : sum / count
@@ -260,37 +253,6 @@ struct InfoSection {
 
     init(_ title: String, _ fields: [(String, Any)] = []) {
         text = "# \(title)\r\n" + fields.map { "\($0.0):\($0.1)\r\n" }.joined()
-    }
-}
-
-/// What the process and the machine have of memory, in bytes.
-struct MemoryUse {
-    /// Handed out by the allocator.
-    let used: Int
-    /// Taken from the kernel by the allocator.
-    let heap: Int
-    let resident: Int
-    /// All that the machine has.
-    let system: Int
-
-    init() {
-        let allocator = mallinfo2()
-        used = Int(allocator.uordblks) + Int(allocator.hblkhd)
-        heap = Int(allocator.arena) + Int(allocator.hblkhd)
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        system = sysconf(Int32(_SC_PHYS_PAGES)) * page
-        resident = MemoryUse.residentPages() * page
-    }
-
-    /// The second number of /proc/self/statm (proc(5)).
-    private static func residentPages() -> Int {
-        let descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return 0 }
-        defer { close(descriptor) }
-        var text = [UInt8](repeating: 0, count: 128)
-        let count = read(descriptor, &text, text.count)
-        let words = String(decoding: text.prefix(max(0, count)), as: UTF8.self).split(separator: " ")
-        return words.count > 1 ? Int(words[1]) ?? 0 : 0
     }
 }
 

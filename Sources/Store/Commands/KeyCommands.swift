@@ -73,22 +73,22 @@ extension StoreServer {
             "TTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "1.0.0",
             syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in seconds of a key."
-        ) { call in call.server.timeToLive(call) { ($0 - $1 + 500) / 1000 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: true) },
         Command(
             "PTTL", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "2.6.0",
             syntax: "key", tips: "nondeterministic_output",
             summary: "Returns the expiration time in milliseconds of a key."
-        ) { call in call.server.timeToLive(call) { $0 - $1 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: false, inSeconds: false) },
         Command(
             "EXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
             syntax: "key",
             summary: "Returns the expiration time of a key as a Unix timestamp."
-        ) { call in call.server.timeToLive(call) { expiry, _ in (expiry + 500) / 1000 } },
+        ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: true) },
         Command(
             "PEXPIRETIME", arity: 2, flags: [.readOnly, .fast], keys: .first, categories: [.keyspace], since: "7.0.0",
             syntax: "key",
             summary: "Returns the expiration time of a key as a Unix milliseconds timestamp."
-        ) { call in call.server.timeToLive(call) { expiry, _ in expiry } },
+        ) { call in call.server.timeToLive(call, isAbsolute: true, inSeconds: false) },
         Command(
             "PERSIST", arity: 2, flags: [.write, .fast], keys: .first, categories: [.keyspace], since: "2.2.0",
             syntax: "key", access: "RW update",
@@ -222,9 +222,12 @@ extension StoreServer {
         call.reply.integer(1)
     }
 
-    private func timeToLive(_ call: borrowing Call, _ value: (_ expiry: Int64, _ now: Int64) -> Int64) {
+    private func timeToLive(_ call: borrowing Call, isAbsolute: Bool, inSeconds: Bool) {
         guard let entry = lookup(call.db, call[1], touches: false) else { return call.reply.integer(-2) }
-        call.reply.integer(entry.hasExpiry ? max(0, value(entry.expiry, call.db.now)) : -1)
+        guard entry.hasExpiry else { return call.reply.integer(-1) }
+        let time = max(0, isAbsolute ? entry.expiry : entry.expiry &- call.db.now)
+        // The very last moments round to a negative number in Redis too.
+        call.reply.integer(inSeconds ? (time &+ 500) / 1000 : time)
     }
 
     private func rename(_ call: borrowing Call, onlyNew: Bool) {
@@ -322,6 +325,10 @@ extension StoreServer {
             guard let id = call[index].integer, Int32(exactly: id) != nil else { return call.reply.error(error) }
         }
         guard let first = databaseIndex(call, 1), let second = databaseIndex(call, 2) else { return }
+        if first.id == second.id {
+            dirty += 1
+            return call.reply.ok()
+        }
         touchAllWatched(first, replacedBy: second)
         touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)
@@ -401,9 +408,9 @@ extension Entry {
     /// The same value under another name; the old block is gone.
     func renamed(_ key: Argument) -> Entry {
         let size = valueSize
-        let made = Entry.make(key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
+        let made = Entry.make(heap, key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
         memcpy(made.valueBase, valueBase, size)
-        free(base)
+        free()
         return made
     }
 }
@@ -415,9 +422,9 @@ extension Database {
         let theirs = other.state.pointee
         state.initialize(to: State(
             id: mine.id, entries: theirs.entries, expiring: theirs.expiring, watchedKeys: mine.watchedKeys,
-            blockedKeys: mine.blockedKeys, clock: mine.clock))
+            blockedKeys: mine.blockedKeys, heap: mine.heap, clock: mine.clock))
         other.state.initialize(to: State(
             id: theirs.id, entries: mine.entries, expiring: mine.expiring, watchedKeys: theirs.watchedKeys,
-            blockedKeys: theirs.blockedKeys, clock: theirs.clock))
+            blockedKeys: theirs.blockedKeys, heap: theirs.heap, clock: theirs.clock))
     }
 }

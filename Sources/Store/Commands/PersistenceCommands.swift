@@ -96,7 +96,7 @@ extension StoreServer {
             if let expiry, expiry <= call.db.now, !isApplyingMasterStream {
                 // Over before it began.
                 entry.freeValue()
-                free(entry.base)
+                entry.free()
                 if position != nil {
                     delete(call.db, key)
                     propagate(as: [[Array("DEL".utf8), key.bytes]])

@@ -297,7 +297,7 @@ extension StoreServer {
     }
 
     private func storeRange(_ call: borrowing Call, _ set: SortedSet, _ range: Range<Int>) {
-        var result = SortedSet.makeLarge(hash: hash)
+        var result = SortedSet.makeLarge(heap)
         var longest = 0
         set.forEach(from: range.lowerBound, count: range.count) { member, score in
             result.add(member, score, sortedSetLimits)
@@ -315,7 +315,7 @@ extension StoreServer {
             return reply.integer(0)
         }
         _ = lookupForWrite(db, key)
-        put(db, Entry.make(key, .sortedSet, result.encoding, expiry: nil, clock: db.accessClock, pointer: result.pointer))
+        put(db, Entry.make(heap, key, .sortedSet, result.encoding, expiry: nil, clock: db.accessClock, pointer: result.pointer))
         changed(db, key, .sortedSet, event)
         reply.integer(result.count)
     }

@@ -74,6 +74,16 @@ extension StoreServer {
         let most = Eviction.nanosecondsMax(tenacity: configuration.evictionTenacity)
         var evicted = 0
         while countedMemory > limit {
+            if heap.isReclaiming {
+                // A large value has gone, but not its memory: that first, or more would go than has to.
+                heap.reclaim(64)
+                if isExhausted || StoreServer.nanoseconds() - start > most {
+                    eviction.exhaustedIn = iteration
+                    continueEvicting()
+                    return .running
+                }
+                continue
+            }
             guard let (db, position) = chooseVictim() else { return .impossible }
             evict(db, position)
             evicted += 1
@@ -100,13 +110,12 @@ extension StoreServer {
 
     private func evict(_ db: Database, _ position: Database.Position) {
         let entry = db.take(at: position)
-        memoryMeter.frees(entry.memory)
         statistics.evictedKeys += 1
         keyChanged(db, entry.key)
         if !configuration.notifiedEvents.isEmpty { notify(.evicted, "evicted", entry.key, db) }
         feedDeletion(db, entry.key, isLazy: configuration.unlinksEvicted)
         entry.freeValue()
-        free(entry.base)
+        entry.free()
     }
 
     // MARK: choosing

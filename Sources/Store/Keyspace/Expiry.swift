@@ -109,7 +109,7 @@ extension StoreServer {
         let entry = db.take(at: position)
         expired(db, entry.key)
         entry.freeValue()
-        free(entry.base)
+        entry.free()
     }
 
     /// Says that a key is gone whose time was over.

@@ -23,11 +23,11 @@ extension StoreServer {
 
     /// Finds a key for changing it; an expired one is removed. O(1).
     @inline(__always)
-    func lookupForWrite(_ db: Database, _ key: Argument) -> Database.Position? {
+    func lookupForWrite(_ db: Database, _ key: Argument, touches: Bool = true) -> Database.Position? {
         guard let position = db.find(key) else { return nil }
         let entry = Entry(position.element)
         if entry.hasExpiry, isExpired(db, entry, position) { return nil }
-        db.touch(entry)
+        if touches { db.touch(entry) }
         return position
     }
 

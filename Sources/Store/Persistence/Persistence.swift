@@ -227,7 +227,7 @@ final class Persistence {
 extension StoreServer {
     /// A reader whose databases can take the place of this server's.
     func makeReader(_ options: RDBReader.Options) -> RDBReader {
-        RDBReader(databaseCount: databases.count, hash: hash, clock: clock, configuration: configuration, options: options)
+        RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }
 
     func hasKey(of others: UnsafeMutableBufferPointer<Database>) -> Bool {
@@ -253,7 +253,7 @@ extension StoreServer {
         RDBReader.release(fresh)
     }
 
-    /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).
+    /// Puts what a reader has read in place of the data set, all at once, and leaves the old one to be freed.
     func adopt(_ reader: RDBReader) {
         let fresh = reader.takeDatabases()
         for db in databases {

@@ -96,17 +96,17 @@ final class RDBReader {
     /// - Parameters:
     ///   - databaseCount: how many databases there may be.
     ///   - hash: the seeded hash that the tables will live with.
-    init(databaseCount: Int, hash: KeyHash, clock: KeyspaceClock, configuration: StoreConfiguration, options: Options) {
+    init(databaseCount: Int, heap: Heap, clock: KeyspaceClock, configuration: StoreConfiguration, options: Options) {
         self.options = options
         self.configuration = configuration
-        self.hash = hash
+        self.heap = heap
         databases = .allocate(capacity: databaseCount)
-        for id in 0..<databaseCount { databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: clock)) }
+        for id in 0..<databaseCount { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: clock)) }
         current = databases[0]
     }
 
     let configuration: StoreConfiguration
-    let hash: KeyHash
+    let heap: Heap
 
     deinit {
         memory.deallocate()
@@ -244,7 +244,7 @@ final class RDBReader {
         key = try takeString()
         try refuseUnsupported(kind)
         if kind == .string {
-            let isNew = try withString { value in add { Entry.makeString($0, value, expiry: $1, clock: $2) } }
+            let isNew = try withString { value in add { Entry.makeString(heap, $0, value, expiry: $1, clock: $2) } }
             return try conclude(isNew)
         }
         building = try startCollection(kind)
@@ -343,8 +343,8 @@ final class RDBReader {
             finished.builder.free()
             throw bad("the key holds \(finished.kind.name) without elements")
         }
-        let value = finished.builder.finish(configuration, hash)
-        let isNew = add { Entry.make($0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
+        let value = finished.builder.finish(configuration, heap)
+        let isNew = add { Entry.make(heap, $0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
         try conclude(isNew)
     }
 
@@ -360,7 +360,7 @@ final class RDBReader {
             let entry = make(key, moment, current.clock.clock(idle: idle, frequency: frequency))
             if isDead || !isNew {
                 entry.freeValue()
-                free(entry.base)
+                entry.free()
                 keysExpired += isNew ? 1 : 0
             } else {
                 current.entries.insert(entry.base, hash)

@@ -49,6 +49,10 @@ class Pair(Player):
         """Starts what died, and connects anew. Returns the end of the log of what died."""
         sides, log = [], ""
         for side in self.sides:
+            # A crash may still be writing its backtrace.
+            deadline = time.monotonic() + 8
+            while self.running[side.name].alive() and not side.answers() and time.monotonic() < deadline:
+                time.sleep(0.05)
             if not self.running[side.name].alive():
                 log += self.running[side.name].log_text()[-9000:]
             try:

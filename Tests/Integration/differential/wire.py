@@ -143,6 +143,15 @@ class Side:
         """A request; ("id", name) in place of a word stands for that connection's number."""
         return encode(*[str(self.ids.get(word[1], 0)) if isinstance(word, tuple) else word for word in words])
 
+    def answers(self):
+        """Whether somebody still answers on the port, on a new connection."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+                connection.sendall(encode(b"PING"))
+                return connection.recv(100) != b""
+        except OSError:
+            return False
+
     # -- one connection, whose commands all answer
 
     def begin(self, name, requests):

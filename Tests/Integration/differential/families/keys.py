@@ -8,14 +8,18 @@ TYPES = ["string", "list", "set", "zset", "hash", "stream", b"nothing", b""]
 
 def _expire(g):
     name, time = g.choice([("EXPIRE", g.seconds), ("PEXPIRE", g.milliseconds), ("EXPIREAT", g.moment), ("PEXPIREAT", g.moment_ms)])
-    return [name, g.any, time, *g.some_of(0.15, ["NX"], ["XX"], ["GT"], ["LT"], [b"foo"] if g.chance(0.1) else ["GT"])]
+    options = g.some_of(0.15, ["NX"], ["XX"], ["GT"], ["LT"], [b"foo"] if g.chance(0.1) else ["GT"])
+    if name in ("EXPIRE", "PEXPIRE") and ("GT" in options or "LT" in options) and g.chance(0.9):
+        # Not a time that the key has already: which of the two is later would hang on the moment.
+        time = g.rng.randint(100_000, 900_000_000)
+    return [name, g.any, time, *options]
 
 
 def _restore(g):
     """A value dumped by each server, taken back by itself and by the other."""
     options = g.some_of(0.3, ["REPLACE"], ["ABSTTL"], ["IDLETIME", g.integer], ["FREQ", g.integer], [b"foo"] if g.chance(0.05) else ["REPLACE"])
     return Op([g.any], action="restore", arguments={
-        "target": g.any, "ttl": g.choice([0, 0, 0, 100000, 4000000000000, b"-1", b"abc"]), "options": options,
+        "target": g.any, "ttl": g.choice([0, 0, 0, 77777, 4000000000000, b"-1", b"abc"]), "options": options,
         "damage": g.rng.randrange(1 << 30) if g.chance(0.3) else None})
 
 

@@ -44,8 +44,9 @@ WAITS = [
     (4, lambda g: ["BZPOPMIN", *_few(g, _z), _wait(g)]),
     (4, lambda g: ["BZPOPMAX", *_few(g, _z), _wait(g)]),
     (4, lambda g: ["BZMPOP", _wait(g), *_counted(g, _z), g.choice(["MIN", "MAX"]), *g.maybe(0.5, "COUNT", g.rng.randint(1, 3))]),
-    (2, lambda g: [Op(["BLPOP", _l(g), b"0.01"]), Op([], action="sleep")]),
-    (2, lambda g: [Op(["BZPOPMIN", _z(g), b"0.01"]), Op([], action="sleep")]),
+    # On a new connection, as one that waits already would begin to wait for this at a moment that nobody knows.
+    (2, lambda g: [Op([], action="close"), Op(["BLPOP", _l(g), b"0.01"]), Op([], action="sleep")]),
+    (2, lambda g: [Op([], action="close"), Op(["BZPOPMIN", _z(g), b"0.01"]), Op([], action="sleep")]),
     (1, lambda g: mpop(g, ["BLMPOP", 0], "l", ["LEFT", "RIGHT"])),
 ]
 FEEDS = [
