@@ -25,7 +25,7 @@ final class SnapshotBench {
 
     func set(_ key: String, _ value: [UInt8], db: Int = 0, expiry: Int64? = nil) {
         Array(key.utf8).withUnsafeBytes { key in
-            value.withUnsafeBytes { databases[db].setString(Argument(key), Argument($0), expiry: expiry) }
+            _ = value.withUnsafeBytes { databases[db].setString(Argument(key), Argument($0), expiry: expiry) }
         }
     }
 

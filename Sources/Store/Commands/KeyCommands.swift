@@ -332,9 +332,11 @@ extension StoreServer {
         touchAllWatched(first, replacedBy: second)
         touchAllWatched(second, replacedBy: first)
         first.swapContents(with: second)
-        for name in blocking.waiting.keys where name.db == first.id || name.db == second.id {
-            name.key.withUnsafeBytes { key in
-                if databases[name.db].find(Argument(key)) != nil { signalReady(databases[name.db], Argument(key)) }
+        for db in [first, second] {
+            for name in blocking.waiting.keys where name.db == db.id {
+                name.key.withUnsafeBytes { key in
+                    if db.find(Argument(key)) != nil { signalReady(db, Argument(key)) }
+                }
             }
         }
         dirty += 1

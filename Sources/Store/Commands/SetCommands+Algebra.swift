@@ -137,8 +137,20 @@ extension StoreServer {
         guard let destination else { return replySet(call, members) }
         let limits = SetLimits(configuration)
         var result = StoredSet(Intset.empty(heap))
-        for member in members { _ = member.withText { result.add($0, limits, heap) } }
+        // Where removing is the cheaper way for Redis, the whole first set was in the result once, and its encoding tells.
+        if let first = found[0], isRemovingCheaper(first, others) {
+            first.forEach { member in _ = member.withText { result.add($0, limits, heap) } }
+            for other in others { other.forEach { member in _ = member.withText { result.remove($0) } } }
+        } else {
+            for member in members { _ = member.withText { result.add($0, limits, heap) } }
+        }
         store(call, result, destination, "sdiffstore")
+    }
+
+    /// Redis's choice between looking up every member of the first set in the others, and removing those of the others from it.
+    private func isRemovingCheaper(_ first: StoredSet, _ others: [StoredSet]) -> Bool {
+        let lookups = first.count * (others.count + 1) / 2
+        return lookups > first.count + others.reduce(0) { $0 + $1.count } && !others.contains { $0.pointer == first.pointer }
     }
 
     private func replySet(_ call: borrowing Call, _ members: [ListpackValue]) {

@@ -141,7 +141,9 @@ extension StoreServer {
         var result: [[UInt8]] = []
         func take(_ value: ListpackValue) { result.append(value.withText { $0.bytes }) }
         switch entry.type {
-        case .list: QuickList(entry.pointer).forEach(take)
+        case .list:
+            QuickList(entry.pointer).forEach(take)
+            if reversed { result.reverse() }
         case .set: StoredSet(entry).forEach(take)
         case .sortedSet:
             let set = SortedSet(entry)
@@ -245,8 +247,9 @@ extension StoreServer {
 
     private func longestCommonSubsequence(_ call: borrowing Call) {
         var strings: [[UInt8]] = []
-        for index in 1...2 {
-            guard let entry = lookup(call.db, call[index]) else {
+        // Both are looked up before the type of either is: one of them may expire by it.
+        for entry in [lookup(call.db, call[1]), lookup(call.db, call[2])] {
+            guard let entry else {
                 strings.append([])
                 continue
             }

@@ -226,7 +226,7 @@ extension StoreServer {
         let set = SortedSet(entry)
         let range = limited(bounds.resolve(set, isReversed: request.isReversed), request)
         if request.isStoring {
-            storeRange(call, set, range)
+            storeRange(call, set, range, request)
         } else {
             write(set, range, request, call.reply)
         }
@@ -296,11 +296,15 @@ extension StoreServer {
         }
     }
 
-    private func storeRange(_ call: borrowing Call, _ set: SortedSet, _ range: Range<Int>) {
+    private func storeRange(_ call: borrowing Call, _ set: SortedSet, _ range: Range<Int>, _ request: RangeRequest) {
         var result = SortedSet.makeLarge(heap)
         var longest = 0
-        set.forEach(from: range.lowerBound, count: range.count) { member, score in
-            result.add(member, score, sortedSetLimits)
+        // Redis fills a listpack for as long as it can, and a listpack knows one zero only.
+        // It knows before how many members a range of ranks has, and no other.
+        var isSmall = request.kind != .rank || range.count <= sortedSetLimits.entries
+        set.forEach(from: range.lowerBound, count: range.count, reversed: request.isReversed) { member, score in
+            isSmall = isSmall && member.count <= sortedSetLimits.value && result.count < sortedSetLimits.entries
+            result.add(member, isSmall && score == 0 ? 0 : score, sortedSetLimits)
             longest = max(longest, member.count)
         }
         result.compact(longest: longest, sortedSetLimits)

@@ -31,8 +31,8 @@ extension Table {
 
     /// Visits the elements of one bucket and answers with the cursor of the next; 0 begins and ends.
     ///
-    /// What is in the table from the first call to the last is visited at least once, however the table is resized between calls: the
-    /// cursor is a place in the row that the hashes make, and elements keep theirs.
+    /// What is in the table from the first call to the last is visited once, however the table is resized between calls: the cursor is a
+    /// place in the row that the hashes make, and elements keep theirs.
     func scan(_ cursor: UInt64, _ visit: (Pointer) -> Void) -> UInt64 { scanPositions(cursor) { visit($0.element) } }
 
     /// The same with the elements' positions: another element with the same key may be put there.
@@ -42,16 +42,28 @@ extension Table {
         var index = Table.index(cursor, main.count)
         var end: UInt64
         if index >= state.pointee.moved {
-            Table.forEachPosition(inChain: main.buckets! + Int(index) * 64, visit)
+            visitChain(main, index, from: cursor, visit)
             end = Table.firstPlace(index + 1, main.count)
         } else {
             let next = state.pointee.next
             index = Table.index(cursor, next.count)
-            Table.forEachPosition(inChain: next.buckets! + Int(index) * 64, visit)
+            visitChain(next, index, from: cursor, visit)
             // What a bucket of the next array will get from buckets that have not been moved is visited there.
             end = min(Table.firstPlace(index + 1, next.count), Table.firstPlace(state.pointee.moved, main.count))
         }
         return end < 1 << 32 ? end : 0
+    }
+
+    /// Visits the elements of a bucket from a place on: those before it were visited when the table had other buckets.
+    private func visitChain(_ array: Array, _ index: UInt64, from cursor: UInt64, _ visit: (Position) -> Void) {
+        let bucket = array.buckets! + Int(index) * 64
+        let firstPlace = Table.firstPlace(index, array.count)
+        if firstPlace == cursor { return Table.forEachPosition(inChain: bucket, visit) }
+        Table.forEachPosition(inChain: bucket) { position in
+            let slot = Slot(position.bucket, position.index)
+            let tag = position.bucket.load(fromByteOffset: 1 &+ position.index, as: UInt8.self)
+            if place(of: slot, tag, firstPlace, array.count) >= cursor { visit(position) }
+        }
     }
 
     // MARK: random elements

@@ -81,9 +81,7 @@ extension Table {
                 held &= held &- 1
                 let slot = Slot(bucket, position)
                 let tag = bucket.load(fromByteOffset: 1 &+ position, as: UInt8.self)
-                // In fewer buckets than that the upper bits of the place do not follow from the bucket.
-                let place = main.count >= 256
-                    ? firstPlace &+ (slot.place(tag) &- firstPlace) & 0xFF_FFFF : hash(Element.key(of: slot.pointer)) >> 32
+                let place = place(of: slot, tag, firstPlace, main.count)
                 self.place(slot, tag, from: next.buckets.unsafelyUnwrapped + Int(truncatingIfNeeded: Table.index(place, next.count)) &* 64)
             }
             let child = isChained ? Slot(bucket, 6).pointer : nil
@@ -101,6 +99,13 @@ extension Table {
             charge(next, from: entered, to: index &+ 1 == main.count ? next.count : Table.filled(next, movedUpTo: index + 1, of: main))
         }
         if index &+ 1 == main.count { dropMain() }
+    }
+
+    /// The place of what is in a bucket of an array of `count`.
+    @inline(__always)
+    func place(of slot: Slot, _ tag: UInt8, _ firstPlace: UInt64, _ count: UInt64) -> UInt64 {
+        // In fewer buckets than that the upper bits do not follow from the bucket.
+        count >= 256 ? firstPlace &+ (slot.place(tag) &- firstPlace) & 0xFF_FFFF : hash(Element.key(of: slot.pointer)) >> 32
     }
 
     /// The array that has been left goes, and the next one takes its place.

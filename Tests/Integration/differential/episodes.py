@@ -62,7 +62,11 @@ def make_stream(seed, names):
         if rng.random() < 0.03:
             block = _transaction(g, inner)
         else:
-            block = Block([g.finished(op, spoils=True) for op in chooser.draw(g)])
+            ops = chooser.draw(g)
+            # A cursor out of range leaves the same trace in Redis as a number does (see Generator).
+            if "sorting" in chosen and str(ops[0].words[0]).endswith("SCAN"):
+                continue
+            block = Block([g.finished(op, spoils=True) for op in ops])
         blocks.append(block)
         count += len(block.ops)
     return Episode(f"stream {seed}", blocks, {"a": rng.choice([2, 3])}, setListpackEntries=rng.choice([0, 0, 128]))
@@ -75,7 +79,8 @@ def _transaction(g, chooser):
     ops.append(Op([b"MULTI"]))
     for _ in range(g.rng.randint(0, 8)):
         # A whole SCAN needs its own round trips; behind an early EXEC a blocking command would wait.
-        ops += [op for op in chooser.draw(g) if not op.action and op.words[0] not in ("EXEC", "DISCARD")]
+        ops += [op for op in chooser.draw(g)
+                if not op.action and op.words[0] not in ("EXEC", "DISCARD", "SCAN", "HSCAN", "SSCAN", "ZSCAN")]
     ops.append(Op([b"EXEC" if g.chance(0.85) else b"DISCARD"]))
     return Block([g.finished(op, spoils=op.words[0] not in (b"MULTI", b"EXEC", b"DISCARD")) for op in ops], isDivisible=True)
 
