@@ -104,7 +104,7 @@ struct HeapTests {
     func defragmentation() {
         let loop = EpollLoop()
         let databases = UnsafeMutableBufferPointer<Database>.allocate(capacity: 2)
-        for id in 0..<2 { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: loop.clock)) }
+        for id in 0..<2 { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: KeyspaceClock(loop.clock))) }
         let configuration = StoreConfiguration()
         let db = databases[1]
         let count = 50_000

@@ -9,13 +9,13 @@ import Testing
 final class SnapshotBench {
     let heap = testHeap(1, 2)
     let loop = EpollLoop()
-    var clock: UnsafeMutablePointer<Loop.Clock> { loop.clock }
+    var clock: KeyspaceClock { KeyspaceClock(loop.clock) }
     let databases: UnsafeMutableBufferPointer<Database>
     let configuration = StoreConfiguration()
 
     init(databases count: Int = 16) {
         databases = .allocate(capacity: count)
-        for id in 0..<count { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: loop.clock)) }
+        for id in 0..<count { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: KeyspaceClock(loop.clock))) }
     }
 
     deinit {

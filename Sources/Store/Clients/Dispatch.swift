@@ -8,6 +8,7 @@ extension StoreServer {
     func process(_ client: Client) {
         let input = client.connection.input
         client.lastInteraction = loop.wallMilliseconds
+        defer { if limitsClientMemory, client.connection.isOpen { countMemory(client) } }
         while client.blocked == nil, client.connection.isOpen, !client.connection.isClosing {
             if client.isAuthenticated {
                 let found = client.parser.lookAhead(input)
@@ -168,6 +169,7 @@ extension StoreServer {
         client.lastCommand = slot
         if !client.gate.isEmpty || !gate.isEmpty {
             guard admit(client, slot, arguments, count) else { return }
+            if client.gate.contains(.noTouch) { return runWithoutTouching(client, slot, arguments, count) }
         }
         run(client, slot, arguments, count)
     }
@@ -192,6 +194,13 @@ extension StoreServer {
             // Whoever waits for a key is served before the next command, of this client or another, can take it away.
             if !blocking.ready.isEmpty { handleReadyKeys() }
         }
+    }
+
+    /// Runs a command for a client whose uses of keys do not count.
+    private func runWithoutTouching(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+        clock.use.pointee.isHeld = true
+        run(client, slot, arguments, count)
+        clock.use.pointee.isHeld = false
     }
 
     // MARK: refusals
@@ -273,7 +282,13 @@ extension StoreServer {
         if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
             return refuse("ERR Command not allowed inside a transaction")
         }
-        if client.gate.contains(.master) { return !queue(client, slot, arguments, count) }
+        if client.gate.contains(.master) {
+            if gate.contains(.memoryLimited) { _ = makeRoom() }
+            return !queue(client, slot, arguments, count)
+        }
+        if gate.contains(.memoryLimited), !gate.contains(.loading), makeRoom() == .impossible, needsMemory(client, slot) {
+            return refuse(StoreServer.outOfMemory)
+        }
         let isWrite = flags.contains(.write)
         if isWrite, gate.contains(.writesRestricted), !gate.contains(.replica) {
             if persistence.stopsWrites {
@@ -301,6 +316,15 @@ extension StoreServer {
             return false
         }
         return true
+    }
+
+    /// Whether a command must not be run when there is no room: one that may take more, and in a transaction every one that would be
+    /// queued, for a queue takes memory too.
+    private func needsMemory(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>) -> Bool {
+        if slot.pointee.command.flags.contains(.denyOOM) { return true }
+        guard let transaction = client.transaction else { return false }
+        if slot.pointee.name.isWord("exec") { return transaction.queued.contains { $0.slot.pointee.command.flags.contains(.denyOOM) } }
+        return !StoreServer.isNeverQueued(slot.pointee.name)
     }
 
     /// - Returns: whether the command was queued in a transaction.

@@ -23,7 +23,10 @@ extension StoreServer {
                     syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the logarithmic access frequency counter of a Redis object."
                 ) { call in
-                    guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
+                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.integer(Int64(call.db.clock.frequency(entry.clock)))
+                    }
                     call.reply.error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
                 },
                 Command(
@@ -32,8 +35,10 @@ extension StoreServer {
                     summary: "Returns the time since the last access to a Redis object."
                 ) { call in
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    // 24 bits of seconds: the clock comes round every 194 days.
-                    call.reply.integer(Int64((call.db.accessClock &- entry.clock) & 0xFF_FFFF))
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.error("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
+                    }
+                    call.reply.integer(Int64(call.db.clock.idle(entry.clock)))
                 },
                 Command(
                     "REFCOUNT", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
@@ -57,7 +62,7 @@ extension StoreServer {
 
     /// Finds a key without touching its clock or the statistics.
     func peek(_ db: Database, _ key: Argument) -> Entry? {
-        lookupForWrite(db, key).map { Entry($0.element) }
+        lookupForWrite(db, key, touches: false).map { Entry($0.element) }
     }
 }
 

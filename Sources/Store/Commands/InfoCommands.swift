@@ -66,9 +66,9 @@ extension StoreServer {
             ("vigie_version", StoreVersion.vigie), ("redis_mode", "standalone"),
             ("os", "\(text(of: &system.sysname)) \(text(of: &system.release)) \(text(of: &system.machine))"), ("arch_bits", Int.bitWidth),
             ("monotonic_clock", "POSIX clock_gettime"), ("multiplexing_api", "epoll"), ("atomicvar_api", "swift"), ("gcc_version", "0.0.0"),
-            ("process_id", getpid()), ("process_supervised", configuration.supervision), ("run_id", runID), ("tcp_port", configuration.port),
+            ("process_id", getpid()), ("process_supervised", configuration.supervisor.rawValue), ("run_id", runID), ("tcp_port", configuration.port),
             ("server_time_usec", Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec / 1000)), ("uptime_in_seconds", uptime),
-            ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", 10), ("lru_clock", databases[0].accessClock),
+            ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", configuration.ineffective["hz"] ?? "10"), ("lru_clock", AccessClock.seconds(loop.wallMilliseconds)),
             ("executable", StoreConfiguration.absolute("/proc/self/exe")), ("config_file", configuration.file ?? ""), ("io_threads_active", 0),
         ] + listenerLines.enumerated().map { ("listener\($0)", $1) }).text
     }
@@ -108,7 +108,7 @@ extension StoreServer {
 
     private func memorySection() -> String {
         let report = MemoryReport(self)
-        let limit = Int(configuration.ineffective["maxmemory"] ?? "0") ?? 0
+        let limit = configuration.maxMemory
         return InfoSection("Memory", [
             ("used_memory", report.used), ("used_memory_human", human(report.used)), ("used_memory_rss", report.resident),
             ("used_memory_rss_human", human(report.resident)), ("used_memory_peak", report.peak), ("used_memory_peak_human", human(report.peak)),
@@ -120,11 +120,11 @@ extension StoreServer {
             ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
             ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
             ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
-            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.ineffective["maxmemory-policy"] ?? "noeviction"),
+            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.evictionPolicy.rawValue),
             ("allocator_frag_ratio", ratio(report.allocatorFragmentation)), ("allocator_frag_bytes", report.active - report.used),
             ("allocator_rss_ratio", ratio(report.allocatorResidence)), ("allocator_rss_bytes", report.allocatorResident - report.active),
             ("rss_overhead_ratio", ratio(report.residence)), ("rss_overhead_bytes", report.resident - report.allocatorResident),
-            ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", report.backlog),
+            ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", report.backlog),
             ("mem_total_replication_buffers", report.backlog + report.replicas), ("mem_clients_slaves", report.replicas),
             ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "vigie"),
             ("active_defrag_running", memory.defragmentation.isRunning ? 1 : 0),
@@ -135,6 +135,7 @@ extension StoreServer {
     private func statsSection() -> String {
         let received = loop.statistics.bytesReceived - statistics.bytesReceivedBefore
         let sent = loop.statistics.bytesSent - statistics.bytesSentBefore
+        let excess = eviction.exceededSince == 0 ? 0 : StoreServer.nanoseconds() - eviction.exceededSince
         return InfoSection("Stats", [
             ("total_connections_received", statistics.connectionsReceived), ("total_commands_processed", commandsProcessed),
             ("instantaneous_ops_per_sec", Int(rates.commands)), ("total_net_input_bytes", received), ("total_net_output_bytes", sent),
@@ -142,9 +143,9 @@ extension StoreServer {
             ("instantaneous_output_kbps", ratio(rates.sent / 1024)), ("instantaneous_input_repl_kbps", "0.00"),
             ("instantaneous_output_repl_kbps", "0.00"), ("rejected_connections", statistics.connectionsRejected), ("sync_full", statistics.fullSyncs),
             ("sync_partial_ok", statistics.partialSyncsAccepted), ("sync_partial_err", statistics.partialSyncsRefused),
-            ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", 0),
-            ("expire_cycle_cpu_milliseconds", 0), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", 0), ("total_eviction_exceeded_time", 0),
-            ("current_eviction_exceeded_time", 0), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
+            ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", ratio(activeExpiry.staleShare * 100)), ("expired_time_cap_reached_count", activeExpiry.timesExhausted),
+            ("expire_cycle_cpu_milliseconds", activeExpiry.nanoseconds / 1_000_000), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", statistics.evictedClients),
+            ("total_eviction_exceeded_time", (eviction.exceededTotal + excess) / 1_000_000), ("current_eviction_exceeded_time", excess / 1_000_000), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
             ("pubsub_channels", pubsub.channels.count), ("pubsub_patterns", Set(pubsub.patterns.map(\.pattern)).count),
             ("pubsubshard_channels", pubsub.shardChannels.count), ("latest_fork_usec", statistics.latestForkMicroseconds), ("total_forks", statistics.forks),
             ("migrate_cached_sockets", 0), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),

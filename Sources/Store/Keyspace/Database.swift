@@ -17,12 +17,12 @@ struct Database {
         /// Keys that a client is blocked on.
         var blockedKeys = 0
         let heap: Heap
-        let clock: UnsafeMutablePointer<Loop.Clock>
+        let clock: KeyspaceClock
     }
 
     let state: UnsafeMutablePointer<State>
 
-    init(id: Int, heap: Heap, clock: UnsafeMutablePointer<Loop.Clock>) {
+    init(id: Int, heap: Heap, clock: KeyspaceClock) {
         state = .allocate(capacity: 1)
         state.initialize(to: State(id: id, entries: Table(heap), expiring: Table(heap), heap: heap, clock: clock))
     }
@@ -32,9 +32,18 @@ struct Database {
     @inline(__always) var expiring: Table<EntryElement> { state.pointee.expiring }
     @inline(__always) var heap: Heap { state.pointee.heap }
     @inline(__always) var count: Int { entries.count }
-    @inline(__always) var now: Int64 { state.pointee.clock.pointee.wallMilliseconds }
-    /// The access clock of this moment: seconds, 24 bits.
-    @inline(__always) var accessClock: UInt32 { UInt32(truncatingIfNeeded: now / 1000) & 0xFF_FFFF }
+    @inline(__always) var clock: KeyspaceClock { state.pointee.clock }
+    @inline(__always) var now: Int64 { clock.milliseconds }
+    /// The access clock of a new entry.
+    @inline(__always) var accessClock: UInt32 { clock.initial }
+
+    /// Takes note of a use of an entry.
+    @inline(__always)
+    func touch(_ entry: Entry) {
+        let before = entry.clock
+        let after = clock.used(before)
+        if before != after { entry.clock = after }
+    }
 
     typealias Position = Table<EntryElement>.Position
 
@@ -98,6 +107,7 @@ struct Database {
         }
         let old = Entry(position.element)
         let wanted = keepExpiry ? (old.hasExpiry ? old.expiry : nil) : expiry
+        touch(old)
         if wanted == nil, !old.hasExpiry, old.type == .string, old.encoding != .raw, value.count <= Entry.embeddedMax {
             if value.count <= 20, let number = value.integer {
                 if old.encoding == .integer {
@@ -110,7 +120,7 @@ struct Database {
             }
         }
         let wasOver = old.hasExpiry && old.expiry <= now
-        let entry = Entry.makeString(heap, key, value, expiry: wanted, clock: accessClock)
+        let entry = Entry.makeString(heap, key, value, expiry: wanted, clock: old.clock)
         old.freeValue()
         replace(position, with: entry)
         return wasOver
@@ -122,7 +132,7 @@ struct Database {
         let position = entries.find(key)
         let old = position.map { Entry($0.element) }
         let wanted = keepExpiry ? old.flatMap { $0.hasExpiry ? $0.expiry : nil } : expiry
-        let entry = Entry.make(heap, key, .string, .raw, expiry: wanted, clock: accessClock, pointer: blob.base)
+        let entry = Entry.make(heap, key, .string, .raw, expiry: wanted, clock: old.map { clock.used($0.clock) } ?? accessClock, pointer: blob.base)
         guard let position, let old else {
             add(entry)
             return false

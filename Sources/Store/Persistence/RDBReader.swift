@@ -77,6 +77,9 @@ final class RDBReader {
 
     private var current: Database
     private var expiry: Int64?
+    /// What the file says about the use of the key: seconds since the last, or the LFU counter.
+    private var idle: Int64?
+    private var frequency: UInt8?
     private var key: [UInt8] = []
     /// The collection being read.
     var building: Building?
@@ -93,7 +96,7 @@ final class RDBReader {
     /// - Parameters:
     ///   - databaseCount: how many databases there may be.
     ///   - hash: the seeded hash that the tables will live with.
-    init(databaseCount: Int, heap: Heap, clock: UnsafeMutablePointer<Loop.Clock>, configuration: StoreConfiguration, options: Options) {
+    init(databaseCount: Int, heap: Heap, clock: KeyspaceClock, configuration: StoreConfiguration, options: Options) {
         self.options = options
         self.configuration = configuration
         self.heap = heap
@@ -270,9 +273,9 @@ final class RDBReader {
         case .expiryMilliseconds:
             expiry = try takeNumber(Int64.self)
         case .idle:
-            _ = try takeLength()
+            idle = Int64(try takeLength())
         case .frequency:
-            _ = try takeByte()
+            frequency = try takeByte()
         case .aux:
             let name = try takeString()
             let value = try takeString()
@@ -354,7 +357,7 @@ final class RDBReader {
             let key = Argument(bytes)
             let hash = current.entries.hash(key)
             let isNew = current.entries.find(key, hash) == nil
-            let entry = make(key, moment, current.accessClock)
+            let entry = make(key, moment, current.clock.clock(idle: idle, frequency: frequency))
             if isDead || !isNew {
                 entry.freeValue()
                 entry.free()
@@ -371,6 +374,8 @@ final class RDBReader {
     private func conclude(_ isNew: Bool) throws(Stop) {
         guard isNew else { throw bad("the key is there twice in database \(current.id)") }
         expiry = nil
+        idle = nil
+        frequency = nil
         key.removeAll(keepingCapacity: true)
         if options.isSingleValue { stage = .done }
     }
