@@ -9,6 +9,8 @@ struct Defragmentation {
     private(set) var isRunning = false
     private var database = 0
     private var cursor: UInt64 = 0
+    /// All buckets of the database have been visited; large collections of the last one may be left.
+    private var isDatabaseDone = false
     /// The large collection that is being gone through, and how far.
     private var inside: (key: [UInt8], cursor: UInt64)?
     /// Large collections of the bucket that was visited last.
@@ -20,6 +22,7 @@ struct Defragmentation {
         isRunning = true
         database = 0
         cursor = 0
+        isDatabaseDone = false
         inside = nil
         pending = []
         runs += 1
@@ -36,21 +39,18 @@ struct Defragmentation {
                 inside = next == 0 ? nil : (key, next)
             } else if let key = pending.popLast() {
                 inside = (key, 0)
+            } else if isDatabaseDone {
+                isDatabaseDone = false
+                database += 1
+                if database == databases.count {
+                    isRunning = false
+                    return true
+                }
             } else {
                 let db = databases[database]
                 cursor = db.entries.scanPositions(cursor) { move(db, $0) }
-                if cursor == 0 {
-                    // What was found in the last bucket belongs to this database still.
-                    while let key = pending.popLast() {
-                        var place: UInt64 = 0
-                        repeat { place = key.withUnsafeBytes { moveMembers(db, Argument($0), place) } } while place != 0
-                    }
-                    database += 1
-                    if database == databases.count {
-                        isRunning = false
-                        return true
-                    }
-                }
+                // What was found in the last bucket belongs to this database still.
+                isDatabaseDone = cursor == 0
             }
         }
         return false
