@@ -42,8 +42,9 @@
 // lock another thread could have held.
 pid_t vigie_fork(void) __asm__("fork");
 
-// Swift takes no variadic functions; every option that we use has one argument.
+// Swift takes no variadic functions: one name for options of one argument, one for those that want the others to be 0.
 int vigie_prctl(int option, unsigned long argument) __asm__("prctl");
+int vigie_prctl5(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) __asm__("prctl");
 
 // Shown only under _GNU_SOURCE, which Glibc's own module is built without; the two must agree on every struct.
 int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);

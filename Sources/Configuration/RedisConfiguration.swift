@@ -33,13 +33,19 @@ public enum RedisConfiguration {
     ///
     /// - Parameters:
     ///   - path: the file; `-` is standard input; nil for none.
-    ///   - overrides: the command line after the file, in Redis's style: `["--port", "7000", "--save", ""]`.
+    ///   - overrides: the command line after the file, in Redis's style: `["--port", "7000", "--save", ""]`; a `-` at its end is
+    ///     standard input, which counts before the options.
     /// - Throws: `ConfigurationError` naming file and line, with what could not be read.
     public static func load(path: String?, overrides: [String] = []) throws(ConfigurationError) -> [RedisDirective] {
         var directives: [RedisDirective] = []
         if let path {
             let start = ConfigurationLocation(file: path == "-" ? "<standard input>" : path, line: 0)
             try append(file: path, named: start.file, from: start, depth: 0, to: &directives)
+        }
+        var overrides = overrides
+        if overrides.last == "-", path != "-" {
+            overrides.removeLast()
+            directives += try load(path: "-")
         }
         for directive in try parseOverrides(overrides) {
             try append(directive, depth: 0, to: &directives)
@@ -60,7 +66,8 @@ public enum RedisConfiguration {
     }
 
     /// Turns `--name value ... --name value` into directives. As in Redis an argument that begins with `--` starts a
-    /// directive (and may hold its values too: `"--port 7000"`), and `--save` without a value means `save ""`.
+    /// directive (and may hold its values too: `"--port 7000"`), unless the one before it still has no value: then it is that.
+    /// `--save` without a value means `save ""`.
     public static func parseOverrides(_ arguments: [String]) throws(ConfigurationError) -> [RedisDirective] {
         var directives: [RedisDirective] = []
         var words: [[UInt8]] = []
@@ -73,7 +80,8 @@ public enum RedisConfiguration {
         }
         for argument in arguments {
             let location = ConfigurationLocation(file: "<command line>", line: directives.count + 1)
-            if argument.hasPrefix("--") {
+            let wantsValue = words.count == 1 && lowercased(words[0]) != "save"
+            if argument.hasPrefix("--"), !wantsValue {
                 finish(words)
                 guard let option = splitArguments(Array(argument.utf8.dropFirst(2))), !option.isEmpty else {
                     throw ConfigurationError("'\(argument)' is not an option: expected --name and its values", at: location)

@@ -41,7 +41,8 @@ public enum Launch {
 
     /// `vigie store [redis.conf | -] [--port 7000 ...]`, which is redis-server's own way; `vigie sentinel FILE [--port ...]` likewise.
     public static func redis(_ kind: RoleKind, _ arguments: [String]) -> Int32 {
-        let hasFile = arguments.first.map { !$0.hasPrefix("--") } ?? false
+        // A lone `-` is standard input, which comes behind the file and the options wherever it stands.
+        let hasFile = arguments.first.map { !$0.hasPrefix("-") || $0 == "-" } ?? false
         if kind == .sentinel, !hasFile { return refuse(Refusal(["vigie: sentinel needs its file: vigie sentinel FILE [--port 26379 ...]"])) }
         do throws(Refusal) {
             return serve([try RolePlan.load(kind, hasFile ? arguments[0] : nil, options: Array(arguments.dropFirst(hasFile ? 1 : 0)))])
@@ -79,7 +80,7 @@ public enum Launch {
             let daemon: Daemon? = manner.isDaemon ?? plans.contains(where: \.isDaemon) ? try Daemon.detach() : nil
             let console = Logger.standardError(level: manner.consoleLevel)
             let node = Node(logger: console)
-            for plan in plans { node.add(try makeRole(plan, node, console, manner)) }
+            for plan in plans { node.add(try makeRole(plan, node, console, manner, isAlone: plans.count == 1)) }
             try prepare(plans)
             try node.start()
             for path in plans.compactMap(\.pidFile) + manner.pidFiles {
@@ -97,10 +98,10 @@ public enum Launch {
         }
     }
 
-    private static func makeRole(_ plan: RolePlan, _ node: Node, _ console: Logger, _ manner: Manner) throws(SystemError) -> any Role {
+    private static func makeRole(_ plan: RolePlan, _ node: Node, _ console: Logger, _ manner: Manner, isAlone: Bool) throws(SystemError) -> any Role {
         switch plan {
         case .store(let configuration, let warnings):
-            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: warnings)
+            let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: warnings, isAlone: isAlone)
             role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
             return role
         case .sentinel(let configuration):

@@ -30,7 +30,7 @@ public final class Node {
     /// - Throws: what a role could not have; those started before it are stopped by the process's end.
     public func start() throws(SystemError) {
         loop.onSignal(SIGTERM) { [unowned self] in stop(.prompt, because: "SIGTERM") }
-        loop.onSignal(SIGINT) { [unowned self] in stop(.prompt, because: "SIGINT") }
+        loop.onSignal(SIGINT) { [unowned self] in stop(.interrupt, because: "SIGINT") }
         // HAProxy's way of asking for a soft stop. Keepalived's users send it to have its state written.
         loop.onSignal(SIGUSR1) { [unowned self] in
             if roles.contains(where: { $0.name == "proxy" }) { stop(.graceful, because: "SIGUSR1") } else { logger.notice("SIGUSR1: nothing to do") }
@@ -76,10 +76,10 @@ public final class Node {
 
     /// Stops the roles one after the other, the last started first: the address goes before the proxy, the proxy before the store.
     /// A second demand ends the process at once, save that a prompt one after a graceful one is heeded first.
-    public func stop(_ manner: StopManner = .prompt, because reason: String) {
+    public func stop(_ manner: StopManner = .request, because reason: String) {
         if let earlier = stopping {
-            if earlier == .graceful, manner == .prompt {
-                stopping = .prompt
+            if earlier == .graceful, manner != .graceful {
+                stopping = manner
                 stopNext()
                 return
             }

@@ -85,7 +85,7 @@ public enum RolePlan {
     /// Whether the file sends the process to the background.
     var isDaemon: Bool {
         switch self {
-        case .store(let configuration, _): configuration.isDaemon
+        case .store(let configuration, _): configuration.goesToBackground
         case .sentinel(let configuration): configuration.daemonize
         case .proxy(let configuration): configuration.global.daemonize
         case .vrrp: false

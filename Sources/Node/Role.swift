@@ -2,8 +2,12 @@ import Reactor
 
 /// How much is let run out before the end.
 public enum StopManner: Sendable {
-    /// SIGTERM, SIGINT: what is under way is ended, nothing that was promised is lost.
+    /// SIGTERM: what is under way is ended, nothing that was promised is lost.
     case prompt
+    /// SIGINT: the same, but the store may be told to do it otherwise.
+    case interrupt
+    /// SHUTDOWN and the like: as `prompt`, and no signal.
+    case request
     /// SIGUSR1: sessions go on until their own end.
     case graceful
 }

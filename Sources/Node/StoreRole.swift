@@ -13,9 +13,12 @@ public final class StoreRole: Role {
     private let node: StoreNode
     private let logger: Logger
     private let warnings: [ConfigurationError]
+    private let isAlone: Bool
 
+    /// - Parameter isAlone: there is no other role in the process: its title is the store's.
     /// - Throws: `SystemError` when the log cannot be written.
-    public init(loop: Loop, configuration: StoreConfiguration, warnings: [ConfigurationError]) throws(SystemError) {
+    public init(loop: Loop, configuration: StoreConfiguration, warnings: [ConfigurationError], isAlone: Bool) throws(SystemError) {
+        self.isAlone = isAlone
         self.loop = loop
         self.configuration = configuration
         self.warnings = warnings
@@ -48,6 +51,8 @@ public final class StoreRole: Role {
             logger.notice("Configuration loaded")
         }
         for warning in warnings { logger.warning("\(warning)") }
+        for warning in StartChecks.apply(configuration) { logger.warning("\(warning)") }
+        node.adoptProcess(name: StoreRole.processName, title: isAlone && configuration.setsProcessTitle ? ProcessTitle() : nil)
         try node.load()
         do throws(SystemError) {
             try node.start()
@@ -57,16 +62,42 @@ public final class StoreRole: Role {
         }
     }
 
-    public func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) { node.stop(completion: completion) }
+    /// How it was started: the program, and `store` behind it unless the program has a name of its own.
+    private static var processName: String {
+        let program = CommandLine.arguments.first ?? "vigie"
+        return program.hasSuffix("redis-server") ? program : "\(program) store"
+    }
+
+    public func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void) {
+        if configuration.supervisor == .systemd { try? Systemd.notify(loop, "STOPPING=1\nSTATUS=Saving the final RDB snapshot\n") }
+        let signal: Int32? = switch manner {
+        case .prompt, .graceful: SIGTERM
+        case .interrupt: SIGINT
+        case .request: nil
+        }
+        node.stop(signal: signal, completion: completion)
+    }
 
     public func hangUp() { logger.notice("SIGHUP: nothing to do; log files are opened for each line, CONFIG SET changes the configuration") }
 
     public func ready() {
-        guard configuration.supervision == "systemd" || (configuration.supervision == "auto" && Systemd.isPresent) else { return }
-        do throws(SystemError) {
-            try Systemd.notifyReady(loop)
-        } catch {
-            logger.warning("systemd could not be told that the store is ready: \(error)")
+        switch configuration.supervisor {
+        case .no:
+            if configuration.supervision != "no", configuration.supervision != "auto" {
+                logger.warning("\(configuration.supervision) supervision requested, but \(configuration.supervision == "systemd" ? "NOTIFY_SOCKET" : "UPSTART_JOB") not found!")
+            }
+        case .upstart:
+            logger.notice("supervised by upstart, will stop to signal readiness.")
+            raise(SIGSTOP)
+            unsetenv("UPSTART_JOB")
+        case .systemd:
+            do throws(SystemError) {
+                try configuration.isReplica
+                    ? Systemd.notify(loop, "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync\nREADY=1\n")
+                    : Systemd.notifyReady(loop)
+            } catch {
+                logger.warning("systemd could not be told that the store is ready: \(error)")
+            }
         }
     }
 }

@@ -8,6 +8,11 @@ enum Systemd {
 
     /// - Throws: `SystemError` when the datagram cannot be sent; ENOENT without systemd.
     static func notifyReady(_ loop: Loop) throws(SystemError) {
+        try notify(loop, "STATUS=Ready to accept connections\nREADY=1\n")
+    }
+
+    /// - Parameter state: lines of sd_notify(3).
+    static func notify(_ loop: Loop, _ state: String) throws(SystemError) {
         guard let path = getenv("NOTIFY_SOCKET").map({ String(cString: $0) }) else {
             throw SystemError("NOTIFY_SOCKET not found", code: ENOENT)
         }
@@ -15,8 +20,7 @@ enum Systemd {
         defer { socket.close() }
         var address = try RawAddress(SocketAddress.unix(path))
         if path.hasPrefix("@") { address.makeAbstract(length: path.utf8.count) }
-        let text = Array("STATUS=Ready to accept connections\nREADY=1\n".utf8)
-        let problem = text.withUnsafeBytes { socket.send($0, to: address) }
+        let problem = Array(state.utf8).withUnsafeBytes { socket.send($0, to: address) }
         if problem != 0 { throw SystemError("send to NOTIFY_SOCKET '\(path)'", code: problem) }
     }
 }

@@ -38,6 +38,9 @@ public struct RequestParser: ~Copyable {
     /// A request that has a long bulk string under way.
     private var pending: Pending?
 
+    /// Bytes of memory that a request under way has of its own.
+    public var pendingBytes: Int { pending?.owned.reduce(0) { $0 + $1.count } ?? 0 }
+
     private struct Pending {
         var total: Int
         /// One block for each argument so far; all owned, `count + 2` bytes long at least behind `headroom`.

@@ -13,10 +13,8 @@ struct Directive: Sendable {
     /// What setting the directive does.
     enum Standing: Sendable, Equatable {
         case applied
-        /// Accepted, checked and kept, but nothing follows from it; a value that is not the default is warned about.
-        case ineffective
-        /// As `ineffective`, and the warning ends with these words.
-        case missing(String)
+        /// Accepted, checked and kept, but nothing follows from it; a value that is not the default is warned about, with this reason.
+        case ineffective(String)
         /// Any value but the default is refused with these words: what it asks for is not there, and to go on without it
         /// would be wrong.
         case refused(String)
@@ -41,6 +39,8 @@ struct Directive: Sendable {
     var takesMany = false
     /// Several lines add up instead of the last one counting.
     var isRepeatable = false
+    /// A pattern of CONFIG GET does not match it: it must be named.
+    var isHidden = false
     let read: @Sendable (StoreConfiguration) -> [UInt8]
     let write: @Sendable (StoreConfiguration, [[UInt8]]) throws(DirectiveError) -> Void
     /// The values of the lines that CONFIG REWRITE writes; one line with the value if nil.
@@ -59,6 +59,7 @@ struct Directive: Sendable {
     var immutable: Directive { with { $0.access = .immutable } }
     var protected: Directive { with { $0.access = .protected } }
     var secret: Directive { with { $0.isSecret = true } }
+    var hidden: Directive { with { $0.isHidden = true } }
     func standing(_ standing: Standing) -> Directive { with { $0.standing = standing } }
 
     func with(_ change: (inout Directive) -> Void) -> Directive {
@@ -87,15 +88,14 @@ struct Directive: Sendable {
 enum DirectiveValue: Sendable {
     case flag
     case integer(ClosedRange<Int64>)
+    /// An integer that is taken for the nearest one in the second range.
+    case clamped(ClosedRange<Int64>, to: ClosedRange<Int64>)
     case octal(ClosedRange<Int64>)
     /// Bytes with an optional unit.
     case memory(ClosedRange<Int64>)
-    /// Bytes with an optional unit, or a percentage, kept as a negative number.
-    case memoryOrPercent
     /// One of these words.
     case choice([String])
-    /// Some of these words.
-    case choices([String])
+    case hostname
     case text
 
     /// The value in the form that CONFIG GET shows.
@@ -104,21 +104,15 @@ enum DirectiveValue: Sendable {
         switch self {
         case .flag: return try StoreConfiguration.flag(text) ? "yes" : "no"
         case .integer(let range): return "\(try StoreConfiguration.integer(text, range))"
+        case .clamped(let range, let used): return "\(min(max(try StoreConfiguration.integer(text, range), used.lowerBound), used.upperBound))"
         case .octal(let range): return String(try StoreConfiguration.octal(text, range), radix: 8)
         case .memory(let range): return "\(try StoreConfiguration.memory(text, range))"
-        case .memoryOrPercent:
-            guard text.hasSuffix("%") else {
-                guard let value = StoreConfiguration.bytes(text) else { throw DirectiveError("argument must be a memory or percent value") }
-                return "\(value)"
-            }
-            guard let percent = Int(text.dropLast()), percent >= 0 else { throw DirectiveError("argument must be a memory or percent value") }
-            guard percent <= 100 else { throw DirectiveError("percentage argument must be less or equal to 100") }
-            return text
         case .choice(let accepted): return try StoreConfiguration.choice(text, accepted)
-        case .choices(let accepted):
-            var found: [String] = []
-            for word in words { found.append(try StoreConfiguration.choice(String(decoding: word, as: UTF8.self), accepted)) }
-            return found.joined(separator: " ")
+        case .hostname:
+            guard text.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == ".") }) else {
+                throw DirectiveError("Hostnames may only contain alphanumeric characters, hyphens or dots")
+            }
+            return text
         case .text: return text
         }
     }
@@ -140,10 +134,13 @@ extension Directive {
         }
     }
 
-    static func memory(_ name: String, _ path: Path<Int>, _ range: ClosedRange<Int64>) -> Directive {
-        Directive(name, read: { Array("\($0[keyPath: path])".utf8) }) { configuration, words throws(DirectiveError) in
-            configuration[keyPath: path] = Int(try StoreConfiguration.memory(String(decoding: words[0], as: UTF8.self), range))
+    /// - Parameter least: what smaller values are taken for.
+    static func memory(_ name: String, _ path: Path<Int>, _ range: ClosedRange<Int64>, least: Int = 0) -> Directive {
+        var directive = Directive(name, read: { Array("\($0[keyPath: path])".utf8) }) { configuration, words throws(DirectiveError) in
+            configuration[keyPath: path] = max(least, Int(try StoreConfiguration.memory(String(decoding: words[0], as: UTF8.self), range)))
         }
+        directive.rewrite = { [StoreConfiguration.withUnit(Int64($0[keyPath: path]))] }
+        return directive
     }
 
     static func text(_ name: String, _ path: Path<String>) -> Directive {
@@ -165,15 +162,22 @@ extension Directive {
         }
     }
 
-    /// A directive that is checked and kept as text.
-    static func kept(_ name: String, _ value: DirectiveValue, _ standard: String, standing: Standing = .ineffective) -> Directive {
+    /// A directive that is checked and kept as text, without effect.
+    /// - Parameter reason: why nothing follows from it.
+    static func kept(_ name: String, _ value: DirectiveValue, _ standard: String, because reason: String) -> Directive {
+        kept(name, value, standard, standing: .ineffective(reason))
+    }
+
+    static func kept(_ name: String, _ value: DirectiveValue, _ standard: String, standing: Standing) -> Directive {
         var directive = Directive(
             name, read: { Array(($0.ineffective[name] ?? standard).utf8) }
         ) { configuration, words throws(DirectiveError) in
             configuration.ineffective[name] = try value.canonical(words)
         }
         directive.standing = standing
-        if case .choices = value { directive.takesMany = true }
+        if case .memory = value {
+            directive.rewrite = { [StoreConfiguration.withUnit(Int64($0.ineffective[name] ?? standard) ?? 0)] }
+        }
         return directive
     }
 }
@@ -189,7 +193,8 @@ extension StoreConfiguration {
     }
 
     static func integer(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
-        guard let value = Int64(text) else { throw DirectiveError("argument couldn't be parsed into an integer") }
+        // The digits and nothing else: no plus sign, no zeros in front.
+        guard let value = Int64(text), text == "\(value)" else { throw DirectiveError("argument couldn't be parsed into an integer") }
         return try inRange(value, range)
     }
 
@@ -199,15 +204,18 @@ extension StoreConfiguration {
     }
 
     static func memory(_ text: String, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
-        guard let value = bytes(text) else { throw DirectiveError("argument must be a memory value") }
-        return try inRange(value, range)
+        guard let value = unsignedBytes(text) else { throw DirectiveError("argument must be a memory value") }
+        guard value <= UInt64(range.upperBound) else { throw outside(range) }
+        return try inRange(Int64(value), range)
     }
 
     private static func inRange(_ value: Int64, _ range: ClosedRange<Int64>) throws(DirectiveError) -> Int64 {
-        guard range.contains(value) else {
-            throw DirectiveError("argument must be between \(range.lowerBound) and \(range.upperBound) inclusive")
-        }
+        guard range.contains(value) else { throw outside(range) }
         return value
+    }
+
+    private static func outside(_ range: ClosedRange<Int64>) -> DirectiveError {
+        DirectiveError("argument must be between \(range.lowerBound) and \(range.upperBound) inclusive")
     }
 
     static func choice(_ text: String, _ accepted: [String]) throws(DirectiveError) -> String {
@@ -218,10 +226,12 @@ extension StoreConfiguration {
     }
 
     /// Reads `100`, `1k` (1000), `1kb` (1024), `5mb`, `2gb` in any case; nil for anything else.
-    static func bytes(_ text: String) -> Int64? {
-        let digits = text.prefix { $0 == "-" || $0.isNumber }
-        guard let number = Int64(digits), number >= 0 else { return nil }
-        let unit: Int64
+    static func bytes(_ text: String) -> Int64? { unsignedBytes(text).flatMap { Int64(exactly: $0) } }
+
+    private static func unsignedBytes(_ text: String) -> UInt64? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let number = UInt64(digits) else { return nil }
+        let unit: UInt64
         switch text.dropFirst(digits.count).lowercased() {
         case "", "b": unit = 1
         case "k": unit = 1000
@@ -234,6 +244,14 @@ extension StoreConfiguration {
         }
         let (value, overflow) = number.multipliedReportingOverflow(by: unit)
         return overflow ? nil : value
+    }
+
+    /// Bytes in the largest unit that divides them, as CONFIG REWRITE writes them.
+    static func withUnit(_ bytes: Int64) -> String {
+        for (unit, name) in [(Int64(1) << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")] where bytes != 0 && bytes % unit == 0 {
+            return "\(bytes / unit)\(name)"
+        }
+        return "\(bytes)"
     }
 
     /// Splits a value of several words as CONFIG SET takes it.

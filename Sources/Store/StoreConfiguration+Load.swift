@@ -135,17 +135,23 @@ extension Directive {
     func warning(_ configuration: StoreConfiguration) -> String? {
         switch standing {
         case .applied, .refused: return nil
-        case .ineffective, .missing:
+        case .ineffective(let reason):
             guard !isDefault(configuration) else { return nil }
             let value = isSecret ? "(secret)" : String(decoding: read(configuration), as: UTF8.self)
-            let text = "\(name) '\(value)' has no effect here"
-            if case .missing(let consequence) = standing { return "\(text): \(consequence)" }
-            return text
+            return "\(name) '\(value)' has no effect here: \(reason)"
         }
     }
 }
 
 extension StoreConfiguration {
+    public var isReplica: Bool { replicaOf != nil }
+
+    /// Who supervises the process.
+    public var supervisor: Supervision { Supervision.resolve(supervision) }
+
+    /// Whether to go to the background: a supervised process is watched where it is.
+    public var goesToBackground: Bool { isDaemon && supervisor == .no }
+
     /// The log file from the root; empty for standard output.
     public var logPath: String { logFile.isEmpty ? "" : inDirectory(logFile) }
 

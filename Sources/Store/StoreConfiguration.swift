@@ -12,6 +12,8 @@ public final class StoreConfiguration {
 
     public var port: UInt16 = 6379
     var bind: [String] = ["*", "-::*"]
+    /// The address that connections to the master come from; empty for whichever the kernel takes.
+    var bindSource = ""
     var unixSocket = ""
     var unixSocketPermission: UInt32 = 0
     var tcpBacklog: Int32 = 511
@@ -24,7 +26,26 @@ public final class StoreConfiguration {
     var protoMaxBulkLength = 512 << 20
     var clientQueryBufferLimit = 1 << 30
     var isActiveExpiryOn = true
+    /// 1 to 10: how much time active expiry may take, and how few dead keys it leaves.
+    var expiryEffort = 1
+    /// Keys whose time is over go to replicas as UNLINK instead of DEL.
+    var unlinksExpired = false
     var notifiedEvents: KeyspaceEvent = []
+
+    /// Bytes; 0 for no limit.
+    var maxMemory = 0
+    var evictionPolicy = EvictionPolicy.noEviction
+    var evictionSamples = 5
+    var evictionTenacity = 10
+    /// How many hits the next step of a frequency counter takes.
+    var frequencyLogFactor = 10
+    /// Minutes after which a frequency counter loses one; 0 for never.
+    var frequencyDecayMinutes = 1
+    /// Evicted keys go to replicas as UNLINK instead of DEL.
+    var unlinksEvicted = false
+    /// Bytes that clients may take together; negative for per cent of `maxMemory`, 0 for no limit.
+    var clientMemoryMax = 0
+    var replicaIgnoresMaxMemory = true
 
     var directory = "."
     var dbFilename = "dump.rdb"
@@ -73,8 +94,17 @@ public final class StoreConfiguration {
     public var syslogFacility = SyslogFacility.local0
     public var isDaemon = false
     public var pidFile = ""
-    /// Tells systemd when the store is ready (`supervised systemd`, or `auto` under systemd).
+    /// `supervised`: who is told that the store is ready.
     public var supervision = "no"
+    /// What SIGINT and SIGTERM do.
+    var shutdownOnInterrupt: SignalShutdown = []
+    var shutdownOnTermination: SignalShutdown = []
+    /// Who is to go first when the machine has no memory left: `outOfMemoryScores` for a master, a replica and a child.
+    var outOfMemoryAdjustment = OutOfMemoryAdjustment.no
+    var outOfMemoryScores = [0, 200, 800]
+    var disablesHugePages = true
+    public var setsProcessTitle = true
+    var titleTemplate = TitleTemplate.standard
     var debugPermission = LocalPermission.no
     var protectedPermission = LocalPermission.no
     /// Microseconds; negative for none, 0 for every command.

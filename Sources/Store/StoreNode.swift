@@ -38,8 +38,16 @@ public final class StoreNode {
         server.logger.notice("Ready to accept connections tcp")
     }
 
-    /// Saves what `save` asks to be saved, stops serving, and calls `completion` with whether all went well.
-    public func stop(completion: @escaping (Bool) -> Void) { server.shutDown(.default, completion: completion) }
+    /// The process is the store's: it gets the title, the score and the open files that the configuration asks for.
+    public func adoptProcess(name: String, title: ProcessTitle?) { server.adoptProcess(name: name, title: title) }
+
+    /// Saves what is to be saved, stops serving, and calls `completion` with whether all went well.
+    /// - Parameter signal: the one that asks for it, which the configuration has its own word on; nil for none.
+    public func stop(signal: Int32? = nil, completion: @escaping (Bool) -> Void) {
+        let configuration = server.configuration
+        let manner = signal == SIGINT ? configuration.shutdownOnInterrupt : signal == SIGTERM ? configuration.shutdownOnTermination : []
+        server.shutDown(.init(manner), completion: completion)
+    }
 
     /// What SHUTDOWN ends: the process, unless there is more than the store in it.
     public var onShutdown: () -> Void {

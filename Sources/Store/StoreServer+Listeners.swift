@@ -17,14 +17,16 @@ extension StoreServer {
                 do throws(SystemError) {
                     opened.append(try loop.listen(on: address, options: listenOptions, handler: self))
                 } catch {
-                    let isForgivable = [EADDRNOTAVAIL, EAFNOSUPPORT, EPROTONOSUPPORT, ENOPROTOOPT].contains(error.code)
-                    guard isOptional, isForgivable else { throw error }
+                    // A family that the kernel does not speak is left out always, an address that the host does not have when `-` says so.
+                    let isUnknown = [EAFNOSUPPORT, EPROTONOSUPPORT, ENOPROTOOPT, ESOCKTNOSUPPORT, EPFNOSUPPORT].contains(error.code)
+                    guard isUnknown || (isOptional && error.code == EADDRNOTAVAIL) else { throw error }
                 }
             }
         } catch {
             for listener in opened { listener.close() }
             throw error
         }
+        guard opened.count + kept.count > 0 else { throw SystemError("Configured to not listen anywhere: port \(configuration.port), bind '\(configuration.bind.joined(separator: " "))'", code: EADDRNOTAVAIL) }
         for listener in listeners where !kept.contains(where: { $0 === listener }) { listener.close() }
         listeners = kept + opened
     }

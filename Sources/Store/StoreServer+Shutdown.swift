@@ -12,6 +12,15 @@ extension StoreServer {
         /// Goes although the snapshot failed.
         var isForced = false
         static let `default` = ShutdownOptions()
+
+        init() {}
+
+        /// What a signal asks for.
+        init(_ signal: SignalShutdown) {
+            save = signal.contains(.save) ? true : signal.contains(.noSave) ? false : nil
+            isImmediate = signal.contains(.now)
+            isForced = signal.contains(.force)
+        }
     }
 
     /// Saves if asked for, stops listening, lets the last replies and the replicas' bytes out.

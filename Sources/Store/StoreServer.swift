@@ -16,6 +16,8 @@ struct ServerGate: OptionSet {
     static let paused = ServerGate(rawValue: 1 << 3)
     /// min-replicas-to-write, or a failed snapshot that stops writes.
     static let writesRestricted = ServerGate(rawValue: 1 << 4)
+    /// `maxmemory`: before each command room is made.
+    static let memoryLimited = ServerGate(rawValue: 1 << 5)
 }
 
 /// Counters since the start or CONFIG RESETSTAT; INFO stats prints them.
@@ -26,6 +28,7 @@ struct StoreStatistics {
     var keyspaceMisses: UInt64 = 0
     var expiredKeys: UInt64 = 0
     var evictedKeys: UInt64 = 0
+    var evictedClients: UInt64 = 0
     var fullSyncs: UInt64 = 0
     var partialSyncsAccepted: UInt64 = 0
     var partialSyncsRefused: UInt64 = 0
@@ -45,7 +48,9 @@ final class StoreServer: ListenerHandler {
     let configuration: StoreConfiguration
     let commands: CommandTable
     let argumentArea = ArgumentArea()
-    let hash: KeyHash
+    /// Where all data lives, and the seed of its tables.
+    let heap: Heap
+    let clock: KeyspaceClock
     let databases: UnsafeMutableBufferPointer<Database>
     /// Takes replies that nobody wants.
     let discardedOutput: OutputChain
@@ -80,9 +85,17 @@ final class StoreServer: ListenerHandler {
     var propagation = Propagation()
     var replication: Replication!
     var persistence: Persistence!
+    var eviction = Eviction()
+    var clientEviction = ClientEviction()
+    var activeExpiry = ActiveExpiry()
     var random = FastRandom()
+    var memory = MemoryState()
     /// Set while EXEC, a script or the master's stream runs commands in a row: nothing is woken or expired in between.
     var executionDepth = 0
+    /// What `ps` shows of us, where we have the process for ourselves.
+    var processTitle: ProcessTitle?
+    var processName = ""
+    var outOfMemoryScore = OutOfMemoryScore()
     /// Redis's own log, where its level and role letter can be changed.
     var log: RedisLog?
     /// What is to happen after SHUTDOWN has ended the store.
@@ -93,10 +106,11 @@ final class StoreServer: ListenerHandler {
         self.logger = logger
         self.configuration = configuration
         commands = CommandTable(StoreServer.allCommands, renamed: configuration.renamedCommands)
-        hash = KeyHash.random()
+        heap = Heap()
+        clock = KeyspaceClock(loop.clock)
         databases = .allocate(capacity: configuration.databases)
         for id in 0..<configuration.databases {
-            databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: loop.clock))
+            databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: clock))
         }
         errors = .allocate(capacity: 1)
         errors.initialize(to: ErrorCounts())
@@ -106,7 +120,8 @@ final class StoreServer: ListenerHandler {
         runID = StoreServer.randomID()
         persistence = Persistence(server: self)
         replication = Replication(server: self)
-        updateGate()
+        memoryLimitsChanged()
+        lookAtMemory()
         updateTiming()
         loop.beforeFlush(label: "store before flush") { [unowned self] in beforeFlush() }
         loop.scheduleRepeating(every: .milliseconds(100), label: "store cron") { [unowned self] in cron() }
@@ -118,7 +133,7 @@ final class StoreServer: ListenerHandler {
         options.dropsExpired = dropsExpired
         options.verifiesChecksum = configuration.checksumsSnapshots
         options.now = loop.wallMilliseconds
-        return RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        return RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }
 
     /// 40 hexadecimal digits, as run and replication IDs are.
@@ -170,6 +185,8 @@ final class StoreServer: ListenerHandler {
     /// Undoes everything that others know of a client that has gone.
     func forget(_ client: Client, _ reason: CloseReason) {
         clients[client.id] = nil
+        clientEviction.total -= client.countedMemory
+        client.countedMemory = 0
         if client.gate.contains(.monitor) {
             monitors.removeAll { $0 === client }
             updateGate()
@@ -195,15 +212,19 @@ final class StoreServer: ListenerHandler {
     /// Before anything is sent: what was promised to replicas and disk leaves first.
     private func beforeFlush() {
         handleReadyKeys()
+        if limitsClientMemory { evictClients() }
         replication.beforeFlush()
+        reclaimLater()
     }
 
     private func cron() {
         expireOnTime()
+        memoryCron()
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
         enforceSoftOutputLimits()
+        countClientMemory()
         rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
         log?.role = replication.isReplica ? .replica : .master
     }
@@ -232,6 +253,13 @@ final class StoreServer: ListenerHandler {
         } else {
             gate.remove(.writesRestricted)
         }
+        if configuration.maxMemory > 0, !(replication.isReplica && configuration.replicaIgnoresMaxMemory) {
+            gate.insert(.memoryLimited)
+        } else {
+            gate.remove(.memoryLimited)
+        }
+        // Whoever has told the kernel a score tells it again: a replica may have become a master.
+        if outOfMemoryScore.original != nil { applyOutOfMemoryScore() }
     }
 }
 

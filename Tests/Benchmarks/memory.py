@@ -1,5 +1,6 @@
 """Resident bytes per item, and per idle connection."""
 
+import random
 import socket
 import time
 
@@ -14,9 +15,21 @@ def _key(number):
     return b"key:%012d" % number
 
 
+def _churned(count):
+    """64-byte values, half of which are then replaced, three times over, by values of 1 to 127 bytes: 64 on average still."""
+    yield from (("SET", _key(i), VALUE) for i in range(count))
+    numbers = random.Random(1)
+    for _ in range(3):
+        for i in numbers.sample(range(count), count // 2):
+            yield "SET", _key(i), b"v" * numbers.randint(1, 127)
+
+
+CHURNED = "string, 64-byte value, half replaced 3 times"
+
 # What is stored, for `count` items: (what it is called, payload bytes per item, requests).
 KINDS = {
     "string, 64-byte value": (80, lambda count: (("SET", _key(i), VALUE) for i in range(count))),
+    CHURNED: (80, _churned),
     "string, 8-byte value": (24, lambda count: (("SET", _key(i), b"x%07d" % i) for i in range(count))),
     "string, integer value": (16, lambda count: (("SET", _key(i), b"%d" % (i + 1_000_000)) for i in range(count))),
     "string, 64-byte value, TTL": (88, lambda count: (("SET", _key(i), VALUE, "EX", "86400") for i in range(count))),
@@ -27,6 +40,21 @@ KINDS = {
     "one set": (16, lambda count: (("SADD", "set", _key(i)) for i in range(count))),
     "list of 100-byte items": (100, lambda count: (("RPUSH", "list", b"i" * 100) for i in range(count))),
 }
+
+
+# What Vigie is to need at most; the row of the replaced values is measured against that of the same values untouched.
+TARGETS = [120, None, 60, 48, 130, 30, 72, 64, 40, 104]
+
+
+def settled(server, patience=15.0):
+    """Resident bytes, once they have not fallen for a second: what is moved together afterwards counts as moved."""
+    lowest, since, end = server.process.resident_bytes(), time.monotonic(), time.monotonic() + patience
+    while time.monotonic() < min(end, since + 1.0):
+        time.sleep(0.1)
+        now = server.process.resident_bytes()
+        if now < lowest * 0.999:
+            lowest, since = now, time.monotonic()
+    return server.process.resident_bytes()
 
 
 def send_all(server, requests):
@@ -54,18 +82,22 @@ def run(peers, options):
     names = list(peers.servers)
     count, rows = options.items, []
     print(f"\nresident bytes per item, {count} items, 16-byte keys")
-    print(f"{'kind':48}" + "".join(f" {name:>8}" for name in names) + f" {'payload':>8}")
-    for kind, (payload, requests) in KINDS.items():
-        row = {"kind": kind, "payload": payload}
+    print(f"{'kind':48}" + "".join(f" {name:>8}" for name in names) + f" {'payload':>8} {'target':>8}")
+    for (kind, (payload, requests)), target in zip(KINDS.items(), TARGETS, strict=True):
+        if kind == CHURNED and "vigie" in names:
+            target = rows[0]["vigie"] * 1.15
+        row = {"kind": kind, "payload": payload, "target": target}
         for name in names:
             server = peers.start(name)
             before = server.process.resident_bytes()
             send_all(server, requests(count))
             time.sleep(0.3)
-            row[name] = (server.process.resident_bytes() - before) / count
+            after = settled(server) if kind == CHURNED else server.process.resident_bytes()
+            row[name] = (after - before) / count
             server.kill()
         rows.append(row)
-        print(f"{kind:48}" + "".join(f" {row[name]:8.0f}" for name in names) + f" {payload:8}", flush=True)
+        print(f"{kind:48}" + "".join(f" {row[name]:8.0f}" for name in names)
+              + f" {payload:8}" + (f" {target:8.0f}" if target else ""), flush=True)
     return rows
 
 

@@ -8,6 +8,14 @@ import Glibc
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     guard count > 1 else { return 0 }
+    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    readSnapshot(start, count, heap)
+    heap.reclaim()
+    heap.deallocate()
+    return 0
+}
+
+private func readSnapshot(_ start: UnsafePointer<UInt8>, _ count: Int, _ heap: Heap) {
     let clock = UnsafeMutablePointer<Loop.Clock>.allocate(capacity: 1)
     clock.initialize(to: Loop.Clock())
     defer { clock.deallocate() }
@@ -15,7 +23,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     options.verifiesChecksum = false
     options.stringMax = 1 << 20
     let reader = RDBReader(
-        databaseCount: 16, hash: KeyHash(seed0: 1, seed1: 2), clock: clock, configuration: StoreConfiguration(), options: options)
+        databaseCount: 16, heap: heap, clock: clock, configuration: StoreConfiguration(), options: options)
     let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
     let piece = Int(start[0]) * 16 + 1
     var offset = 0
@@ -24,12 +32,11 @@ public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
             let size = min(piece, bytes.count - offset)
             let outcome = try reader.feed(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + size]))
             offset += size
-            if case .done = outcome { return 0 }
+            if case .done = outcome { return }
         }
         try reader.finish()
     } catch {
         // Refused, and the message can be made.
         precondition(!"\(error)".isEmpty)
     }
-    return 0
 }

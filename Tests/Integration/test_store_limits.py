@@ -33,19 +33,20 @@ def assert_idle(server, seconds=1.0, share=0.1):
 
 
 class Watcher:
-    """Another client that asks PING all the time; `worst` is the longest that it had to wait."""
+    """Another client that asks PING all the time; `worst` is the most processor time that the server spent on others before it
+    answered, which says the same on a busy machine as on an idle one."""
 
     def __init__(self, server):
-        self.client, self.worst, self.failure, self.over = server.raw(timeout=30), 0.0, None, False
+        self.server, self.client, self.worst, self.failure, self.over = server, server.raw(timeout=100), 0.0, None, False
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
     def watch(self):
         try:
             while not self.over:
-                began = time.monotonic()
+                before = processor_seconds(self.server)
                 assert self.client.call("PING") == b"+PONG\r\n"
-                self.worst = max(self.worst, time.monotonic() - began)
+                self.worst = max(self.worst, processor_seconds(self.server) - before)
                 time.sleep(0.01)
         except Exception as error:
             self.failure = error
@@ -55,7 +56,7 @@ class Watcher:
         self.thread.join()
         self.client.close()
         assert self.failure is None
-        assert self.worst < limit, f"another client waited {self.worst:.2f} s"
+        assert self.worst < limit, f"another client waited for {self.worst:.2f} s of work"
 
 
 def test_a_client_that_never_reads_is_closed_at_the_hard_limit(vigie_store):
@@ -65,7 +66,7 @@ def test_a_client_that_never_reads_is_closed_at_the_hard_limit(vigie_store):
     with RawClient(store.port) as client:
         client.send_raw(encode("GET", "large") * 1000)
         wait_until(lambda: store.info("clients")["connected_clients"] == "2", 10)
-    watcher.end(2.0)
+    watcher.end(0.5)
     assert resident_bytes(store) < 100_000_000
     assert_idle(store)
 
@@ -104,7 +105,7 @@ def test_clients_that_send_one_byte_at_a_time(vigie_store):
         time.sleep(0.05)
     assert all(client.read() == b"+OK\r\n" for client in clients)
     assert processor_seconds(store) - before < 0.5
-    watcher.end(1.0)
+    watcher.end(0.2)
 
 
 def test_a_long_request_in_small_pieces_is_not_read_again_and_again(vigie_store):
@@ -262,9 +263,9 @@ def test_keys_and_values_of_512_megabytes(vigie_store):
         client.send_raw(b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (size + 1))
         assert client.read() == b"-ERR Protocol error: invalid bulk length\r\n" and client.closed()
     took = time.monotonic() - began
-    watcher.end(15.0)
+    watcher.end(2.0)
     wait_until(lambda: resident_bytes(store) < 200_000_000, 5)
-    print(f"{took:.1f} s")
+    print(f"{took:.1f} s, the longest turn {watcher.worst:.2f} s")
 
 
 @pytest.mark.time_limit(400)
@@ -296,11 +297,11 @@ def test_100_000_connections_opened_and_dropped(vigie_store):
     # A connection that is reset before it is accepted is not seen.
     wait_until(lambda: int(store.info("stats")["total_connections_received"]) >= 90_000, 10)
     wait_until(lambda: store.info("clients")["connected_clients"] == "2", 10)
-    watcher.end(5.0)
+    watcher.end(1.0)
     assert resident_bytes(store) - before < 8_000_000
     assert len(os.listdir(f"/proc/{store.pid}/fd")) < 30
     assert_idle(store)
-    print(f"100 000 connections in {took:.1f} s")
+    print(f"100 000 connections in {took:.1f} s, the longest turn {watcher.worst:.2f} s")
 
 
 def test_idle_connections_cost_at_most_a_kibibyte_each(vigie_store):

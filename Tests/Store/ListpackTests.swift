@@ -5,6 +5,8 @@ import Testing
 @testable import Store
 
 @Suite struct ListpackTests {
+    let heap = testHeap(1, 2)
+
     func contents(_ pack: Listpack) -> [[UInt8]] {
         var result: [[UInt8]] = []
         pack.forEach { result.append($0.copy) }
@@ -15,7 +17,7 @@ import Testing
     func model() {
         for seed in 1...40 {
             var generator = Seeded(UInt64(seed))
-            var pack = Listpack.empty()
+            var pack = Listpack.empty(heap)
             defer { pack.free() }
             var model: [[UInt8]] = []
             for _ in 0..<300 {
@@ -70,7 +72,7 @@ import Testing
     @Test("the bytes are those that Redis writes")
     func bytes() {
         // From DUMP of a list `a 1 4095 -4096 32767 -8388608 2147483647 9223372036854775807` on Redis 7.0.15.
-        var pack = Listpack.empty()
+        var pack = Listpack.empty(heap)
         defer { pack.free() }
         for value in ["a", "1", "4095", "-4096", "32767", "-8388608", "2147483647", "9223372036854775807"] {
             withArgument(value) { pack.append($0) }
@@ -83,7 +85,7 @@ import Testing
 
     @Test("more entries than the header can count are counted")
     func many() {
-        var pack = Listpack.empty(capacity: 200_000)
+        var pack = Listpack.empty(heap, capacity: 200_000)
         defer { pack.free() }
         for i in 0..<65_600 { pack.append(Int64(i & 63)) }
         #expect(pack.count == 65_600)
@@ -97,7 +99,7 @@ import Testing
         var generator = Seeded(7)
         var refused = 0
         for _ in 0..<3000 {
-            var pack = Listpack.empty()
+            var pack = Listpack.empty(heap)
             defer { pack.free() }
             for _ in 0..<Int.random(in: 0...6, using: &generator) {
                 let value = Array(randomValue(&generator).prefix(200))
@@ -113,7 +115,7 @@ import Testing
             withArgument(bytes) { copy in
                 let view = UnsafeRawBufferPointer(start: copy.raw, count: copy.count)
                 if Listpack.validate(view) {
-                    let other = Listpack.copy(view)
+                    let other = Listpack.copy(heap, view)
                     #expect(other.count >= 0)
                     other.forEach { _ = $0.copy }
                     other.free()
@@ -127,11 +129,13 @@ import Testing
 }
 
 @Suite struct IntsetTests {
+    let heap = testHeap(1, 2)
+
     @Test("random changes leave what a sorted set would hold, through every width")
     func model() {
         for seed in 1...20 {
             var generator = Seeded(UInt64(seed))
-            var set = Intset.empty()
+            var set = Intset.empty(heap)
             defer { set.free() }
             var model: Set<Int64> = []
             for step in 0..<600 {

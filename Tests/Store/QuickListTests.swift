@@ -5,6 +5,8 @@ import Testing
 @testable import Store
 
 @Suite struct QuickListTests {
+    let heap = testHeap(1, 2)
+
     /// The chain is whole, counts and bounds agree, and each node's entries are a valid listpack.
     func check(_ list: QuickList, _ limits: ListLimits, sourceLocation: SourceLocation = #_sourceLocation) {
         var count = 0
@@ -33,7 +35,7 @@ import Testing
         let limits = ListLimits(setting)
         for seed in 1...12 {
             var generator = Seeded(UInt64(seed))
-            let list = QuickList.make()
+            let list = QuickList.make(heap)
             defer { list.free() }
             var model: [[UInt8]] = []
             for step in 0..<1500 {
@@ -114,7 +116,7 @@ import Testing
     @Test("queues in both directions keep their order and stay in few nodes", arguments: [ListEnd.head, .tail])
     func queue(end: ListEnd) {
         let limits = ListLimits(-2)
-        let list = QuickList.make()
+        let list = QuickList.make(heap)
         defer { list.free() }
         for depth in [1, 5, 60, 110, 500] {
             while list.count < depth { withArgument(String(repeating: "x", count: 64)) { list.push($0, at: end, limits) } }
@@ -131,7 +133,7 @@ import Testing
     @Test("nodes that are filled from one end are full", arguments: [ListEnd.head, .tail])
     func fill(end: ListEnd) {
         let limits = ListLimits(-2)
-        let list = QuickList.make()
+        let list = QuickList.make(heap)
         defer { list.free() }
         for _ in 0..<10_000 { withArgument(String(repeating: "x", count: 100)) { list.push($0, at: end, limits) } }
         #expect(list.state.pointee.nodes == (10_000 + 78) / 79)

@@ -7,22 +7,25 @@ import Testing
 
 /// Databases without a server, and snapshots of them as bytes.
 final class SnapshotBench {
-    let hash = KeyHash(seed0: 1, seed1: 2)
+    let heap = testHeap(1, 2)
     let loop = EpollLoop()
-    var clock: UnsafeMutablePointer<Loop.Clock> { loop.clock }
+    var clock: KeyspaceClock { KeyspaceClock(loop.clock) }
     let databases: UnsafeMutableBufferPointer<Database>
     let configuration = StoreConfiguration()
 
     init(databases count: Int = 16) {
         databases = .allocate(capacity: count)
-        for id in 0..<count { databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: loop.clock)) }
+        for id in 0..<count { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: KeyspaceClock(loop.clock))) }
     }
 
-    deinit { RDBReader.release(databases) }
+    deinit {
+        RDBReader.release(databases)
+        heap.reclaim()
+    }
 
     func set(_ key: String, _ value: [UInt8], db: Int = 0, expiry: Int64? = nil) {
         Array(key.utf8).withUnsafeBytes { key in
-            value.withUnsafeBytes { databases[db].setString(Argument(key), Argument($0), expiry: expiry) }
+            _ = value.withUnsafeBytes { databases[db].setString(Argument(key), Argument($0), expiry: expiry) }
         }
     }
 
@@ -37,7 +40,7 @@ final class SnapshotBench {
     }
 
     func reader(_ options: RDBReader.Options = .init()) -> RDBReader {
-        RDBReader(databaseCount: databases.count, hash: hash, clock: clock, configuration: configuration, options: options)
+        RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }
 
     /// The string under a key.

@@ -57,10 +57,12 @@ func checkNodes(_ tree: SortedTree) -> String? {
 
 @Suite("sorted sets")
 struct SortedSetTests {
+    let heap = testHeap(3, 4)
+
     private func limits(_ entries: Int) -> SortedSet.Limits {
         let configuration = StoreConfiguration()
         configuration.sortedSetMaxListpackEntries = entries
-        return SortedSet.Limits(configuration, hash: KeyHash(seed0: 3, seed1: 4))
+        return SortedSet.Limits(configuration, heap)
     }
 
     private func compare(_ set: SortedSet, _ model: NaiveSortedSet, _ context: String) {
@@ -86,7 +88,7 @@ struct SortedSetTests {
     func randomOperations(entries: Int, members: Int, scores: Int) {
         var generator = Seeded(UInt64(entries + members * 7 + scores))
         let limits = limits(entries)
-        var set = entries == 0 ? SortedSet.makeLarge(hash: limits.hash) : SortedSet.makeSmall()
+        var set = entries == 0 ? SortedSet.makeLarge(limits.heap) : SortedSet.makeSmall(limits.heap)
         defer { set.release() }
         var model = NaiveSortedSet()
         let operations = members >= 3000 ? 60_000 : 6000
@@ -149,7 +151,7 @@ struct SortedSetTests {
     func regularOrders() {
         let limits = limits(0)
         for kind in 0..<3 {
-            var set = SortedSet.makeLarge(hash: limits.hash)
+            var set = SortedSet.makeLarge(limits.heap)
             var model = NaiveSortedSet()
             for i in 0..<20_000 {
                 let score = kind == 0 ? Double(i) : kind == 1 ? Double(-i) : 0
@@ -175,7 +177,7 @@ struct SortedSetTests {
 
     @Test("a leaf filled in ascending order is left full")
     func ascendingFill() {
-        let index = SortedIndex(hash: KeyHash(seed0: 1, seed1: 1))
+        let index = SortedIndex(heap)
         for i in 0..<10_000 { withArgument("e\(i)") { index.add($0, Double(i)) } }
         var leaves = 0
         var leaf: SortedTree.Leaf? = index.tree.state.pointee.first

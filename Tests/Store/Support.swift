@@ -1,5 +1,8 @@
 import Glibc
 import RESP
+import Synchronization
+
+@testable import Store
 
 /// The same random numbers at every run, so that a failure can be seen again (SplitMix64).
 struct Seeded: RandomNumberGenerator {
@@ -38,4 +41,14 @@ func randomValue(_ generator: inout Seeded) -> [UInt8] {
         return [UInt8](repeating: 120, count: edges.randomElement(using: &generator)!)
     default: return (0..<Int.random(in: 0...90, using: &generator)).map { _ in UInt8.random(in: 97...122, using: &generator) }
     }
+}
+
+/// Every heap that tests have made: none is given back, since what lies in it may outlive the test, and none counts as leaked.
+private let heaps = Mutex<[Heap]>([])
+
+/// A heap for one test.
+func testHeap(_ seed0: UInt64 = 1, _ seed1: UInt64 = 2) -> Heap {
+    let heap = Heap(hash: KeyHash(seed0: seed0, seed1: seed1))
+    heaps.withLock { $0.append(heap) }
+    return heap
 }

@@ -19,6 +19,8 @@ struct ClientGate: OptionSet {
     /// CLIENT REPLY SKIP was the command before.
     static let skipsNextReply = ClientGate(rawValue: 1 << 7)
     static let skipsReply = ClientGate(rawValue: 1 << 8)
+    /// CLIENT NO-TOUCH: its commands do not count as uses of keys.
+    static let noTouch = ClientGate(rawValue: 1 << 9)
 }
 
 /// One client of the store: a connection with its session.
@@ -45,7 +47,12 @@ final class Client: ConnectionHandler {
     var isNoEvict = false
     /// Since when more output waits than the soft limit allows, in milliseconds since 1970; 0 for not at all.
     var overSoftLimitSince: Int64 = 0
-    var isNoTouch = false
+    var isNoTouch: Bool {
+        get { gate.contains(.noTouch) }
+        set { if newValue { gate.insert(.noTouch) } else { gate.remove(.noTouch) } }
+    }
+    /// What the client took of `maxmemory-clients` when it was last looked at.
+    var countedMemory = 0
 
     /// Commands between MULTI and EXEC, and what was watched before.
     var transaction: Transaction?

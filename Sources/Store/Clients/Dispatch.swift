@@ -8,6 +8,7 @@ extension StoreServer {
     func process(_ client: Client) {
         let input = client.connection.input
         client.lastInteraction = loop.wallMilliseconds
+        defer { if limitsClientMemory, client.connection.isOpen { countMemory(client) } }
         while client.blocked == nil, client.connection.isOpen, !client.connection.isClosing {
             if client.isAuthenticated {
                 let found = client.parser.lookAhead(input)
@@ -70,20 +71,20 @@ extension StoreServer {
         }
         if found == 1 { return }
         if withMembers > 1 { warmUpMembers(db, found) }
-        guard table.count > 1024, !table.isResizing else { return }
+        guard table.count > 1024 else { return }
         var sum: UInt64 = 0
         for i in 0..<found where spans[i].count > 1 {
             let hash = table.hash(arguments[spans[i].first &+ 1])
             spans[i].hash = hash
             sum &+= table.touchBucket(hash)
         }
-        for i in 0..<found where spans[i].count > 1 { sum &+= table.touchElement(spans[i].hash) }
+        for i in 0..<found where spans[i].count > 1 { sum &+= table.likelyElement(spans[i].hash).map { Entry($0).touch() } ?? 0 }
         warmUpSum = sum
     }
 
     /// What is loaded ahead of a command: the member or the field that it names, or a member that it will draw.
     private enum Ahead {
-        case member, field, random
+        case member, field, random, end
     }
 
     /// The same for the members of large collections.
@@ -94,8 +95,10 @@ extension StoreServer {
         var key = Argument("")
         var members: Table<EntryElement>?
         var isHash = false
-        // What the commands will draw, if nothing else draws in between.
+        // What the commands will draw or take from the ends, if nothing else comes in between.
         var drawn = random
+        var lowest: SortedTree.EndCursor?
+        var highest: SortedTree.EndCursor?
         withUnsafeTemporaryAllocation(of: (Table<EntryElement>, UInt64, Ahead).self, capacity: found) { list in
             var count = 0
             for i in 0..<found {
@@ -109,12 +112,19 @@ extension StoreServer {
                     let entry = db.find(name).map { Entry($0.element) }
                     members = entry?.memberTable
                     isHash = entry?.type == .hash
+                    let tree = entry?.sortedTree
+                    lowest = tree.map { SortedTree.EndCursor(lowestOf: $0) }
+                    highest = tree.map { SortedTree.EndCursor(highestOf: $0) }
                 }
-                guard let members, members.count > 1024, !members.isResizing else { continue }
+                guard let members, members.count > 1024 else { continue }
                 if member == Command.randomMember {
                     let bits = drawn.next()
                     sum &+= members.touchBuckets(random: bits)
                     list.initializeElement(at: count, to: (members, bits, .random))
+                } else if member < 0 {
+                    guard let element = member == Command.lowestMember ? lowest?.next() : highest?.next() else { continue }
+                    sum &+= UInt64(element.load(as: UInt8.self))
+                    list.initializeElement(at: count, to: (members, UInt64(UInt(bitPattern: element)), .end))
                 } else {
                     let hash = members.hash(arguments[spans[i].first &+ member])
                     sum &+= members.touchBucket(hash)
@@ -127,6 +137,10 @@ extension StoreServer {
                 switch kind {
                 case .member: sum &+= members.touchElement(bits)
                 case .random: sum &+= members.touchElement(random: bits)
+                case .end:
+                    // What it takes to forget and to free the element.
+                    let element = UnsafeMutableRawPointer(bitPattern: UInt(bits)).unsafelyUnwrapped
+                    sum &+= members.touchBucket(members.hash(SortedElement(element).member)) &+ Heap.touch(element)
                 case .field: if let element = members.likelyElement(bits) { sum &+= HashField(element).touch() }
                 }
             }
@@ -155,6 +169,7 @@ extension StoreServer {
         client.lastCommand = slot
         if !client.gate.isEmpty || !gate.isEmpty {
             guard admit(client, slot, arguments, count) else { return }
+            if client.gate.contains(.noTouch) { return runWithoutTouching(client, slot, arguments, count) }
         }
         run(client, slot, arguments, count)
     }
@@ -179,6 +194,13 @@ extension StoreServer {
             // Whoever waits for a key is served before the next command, of this client or another, can take it away.
             if !blocking.ready.isEmpty { handleReadyKeys() }
         }
+    }
+
+    /// Runs a command for a client whose uses of keys do not count.
+    private func runWithoutTouching(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+        clock.use.pointee.isHeld = true
+        run(client, slot, arguments, count)
+        clock.use.pointee.isHeld = false
     }
 
     // MARK: refusals
@@ -260,7 +282,13 @@ extension StoreServer {
         if client.gate.contains(.inTransaction), flags.contains(.noMulti) {
             return refuse("ERR Command not allowed inside a transaction")
         }
-        if client.gate.contains(.master) { return !queue(client, slot, arguments, count) }
+        if client.gate.contains(.master) {
+            if gate.contains(.memoryLimited) { _ = makeRoom() }
+            return !queue(client, slot, arguments, count)
+        }
+        if gate.contains(.memoryLimited), !gate.contains(.loading), makeRoom() == .impossible, needsMemory(client, slot) {
+            return refuse(StoreServer.outOfMemory)
+        }
         let isWrite = flags.contains(.write)
         if isWrite, gate.contains(.writesRestricted), !gate.contains(.replica) {
             if persistence.stopsWrites {
@@ -288,6 +316,15 @@ extension StoreServer {
             return false
         }
         return true
+    }
+
+    /// Whether a command must not be run when there is no room: one that may take more, and in a transaction every one that would be
+    /// queued, for a queue takes memory too.
+    private func needsMemory(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>) -> Bool {
+        if slot.pointee.command.flags.contains(.denyOOM) { return true }
+        guard let transaction = client.transaction else { return false }
+        if slot.pointee.name.isWord("exec") { return transaction.queued.contains { $0.slot.pointee.command.flags.contains(.denyOOM) } }
+        return !StoreServer.isNeverQueued(slot.pointee.name)
     }
 
     /// - Returns: whether the command was queued in a transaction.

@@ -8,10 +8,13 @@ final class Transaction {
         let arguments: [[UInt8]]
     }
     var queued: [Queued] = []
+    /// What the arguments take.
+    private(set) var bytes = 0
     /// A command was refused while queueing: EXEC will be refused.
     var isFlagged = false
 
     func append(_ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+        for i in 0..<count { bytes += arguments[i].count + 32 }
         queued.append(Queued(slot: slot, arguments: (0..<count).map { arguments[$0].bytes }))
     }
 }

@@ -2,7 +2,7 @@ extension StoreServer {
     /// Every command of the store; each family declares its own beside the implementation.
     static let allCommands: [Command] =
         connectionCommands + clientCommands + serverCommands + latencyCommands + aclCommands + configCommands + infoCommands + commandCommands
-        + debugCommands + debugSubcommands
+        + debugCommands + memoryCommands + debugSubcommands
         + stringCommands + keyCommands + transactionCommands + pubsubCommands
         + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands

@@ -198,7 +198,7 @@ extension StoreServer {
         let connection = client.connection
         let input = connection.input.count
         let output = connection.output.count
-        let memory = connection.bufferBytes + 1024
+        let memory = client.memory
         let fields: [(String, String)] = [
             ("id", "\(client.id)"), ("addr", "\(connection.peer)"), ("laddr", "\(connection.local)"), ("fd", "\(connection.descriptor)"),
             ("name", String(decoding: client.name, as: UTF8.self)), ("age", "\((now - client.createdAt) / 1000)"),

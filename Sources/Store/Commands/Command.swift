@@ -96,6 +96,8 @@ struct Command: Sendable {
     let member: Int
     /// As `member`: a random one.
     static let randomMember = -1
+    static let lowestMember = -2
+    static let highestMember = -3
     let categories: CommandCategories
     let since: StaticString
     /// The arguments; see `CommandSyntax`.

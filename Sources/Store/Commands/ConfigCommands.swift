@@ -49,8 +49,9 @@ extension StoreServer {
         for i in 2..<call.count {
             let asked = call[i].text
             let pattern = asked.lowercased()
-            let isGlob = pattern.contains { "*?[\\".contains($0) }
+            let isGlob = pattern.contains { "*?[".contains($0) }
             for directive in Directive.all {
+                if isGlob, directive.isHidden { continue }
                 for name in [directive.name] + (directive.alias.map { [$0] } ?? []) {
                     guard isGlob ? Glob.matches(pattern, name) : pattern == name, seen.insert(name).inserted else { continue }
                     found.append((isGlob ? name : asked, directive))
@@ -68,15 +69,15 @@ extension StoreServer {
 
     /// Sets all or none: what was set before the one that failed is set back.
     private func setDirectives(_ call: borrowing Call) {
-        guard call.count.isMultiple(of: 2) else { return call.wrongArity() }
+        guard call.count.isMultiple(of: 2) else { return call.syntaxError() }
         var changes: [(name: String, directive: Directive, old: [UInt8], new: [UInt8])] = []
         for i in stride(from: 2, to: call.count, by: 2) {
-            let name = call[i].text
-            guard let directive = StoreConfiguration.directive(name.lowercased()) else {
-                return call.reply.error("ERR Unknown option or number of arguments for CONFIG SET - '\(name)'")
+            let name = call[i].lowercased
+            guard let directive = StoreConfiguration.directive(name) else {
+                return call.reply.error("ERR Unknown option or number of arguments for CONFIG SET - '\(call[i].text)'")
             }
             func refuse(_ message: String) { refuseSetting(call.reply, name, message) }
-            if changes.contains(where: { $0.directive.name == directive.name }) { return refuse("duplicate parameter") }
+            if changes.contains(where: { $0.name == name }) { return refuse("duplicate parameter") }
             switch directive.access {
             case .immutable: return refuse("can't set immutable config")
             case .protected where !isAllowed(configuration.protectedPermission, call.client): return refuse("can't set protected config")
@@ -131,6 +132,7 @@ extension StoreServer {
                 logger.warning("Failed listening on port \(configuration.port) (tcp): \(error)")
                 throw DirectiveError(name == "port" ? "Unable to listen on this port. Check server logs." : "Failed to bind to specified addresses.")
             }
+            showTitle()
         case "requirepass":
             // Who had come in stays in; without a password nobody needs one.
             if configuration.password.isEmpty { for client in clients.values { client.gate.remove(.unauthenticated) } }
@@ -140,6 +142,21 @@ extension StoreServer {
         case "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error": updateGate()
         case "slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking": updateTiming()
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
+        case "repl-backlog-size": replication.stream.resize(configuration.backlogSize)
+        case "proc-title-template": showTitle()
+        case "maxmemory-clients": countClientMemory()
+        case "maxmemory":
+            warnOfExcess()
+            memoryLimitsChanged()
+        case "maxmemory-policy", "maxmemory-samples", "lfu-decay-time", "lfu-log-factor", "replica-ignore-maxmemory": memoryLimitsChanged()
+        case "oom-score-adj", "oom-score-adj-values":
+            guard applyOutOfMemoryScore() == 0 else {
+                throw DirectiveError("Failed to apply new oom_score_adj configuration, check server logs.")
+            }
+        case "maxclients":
+            if case .tooFew(let clients, _, _) = OpenFiles.allow(clients: configuration.maxClients) {
+                throw DirectiveError("The operating system is not able to handle the specified number of clients, try with \(clients)")
+            }
         default: break
         }
     }
@@ -161,6 +178,10 @@ extension StoreServer {
         commandsProcessed = 0
         errors.pointee.reset()
         loop.resetLongestCallback()
+        eviction.exceededTotal = 0
+        activeExpiry.nanoseconds = 0
+        activeExpiry.timesExhausted = 0
+        activeExpiry.staleShare = 0
         for slot in commands.all { slot.resetStatistics() }
     }
 

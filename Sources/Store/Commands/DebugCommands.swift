@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import RESP
 
-/// Looking inside: OBJECT and MEMORY.
+/// Looking inside: OBJECT.
 extension StoreServer {
     static let debugCommands: [Command] = [
         Command(
@@ -23,7 +23,10 @@ extension StoreServer {
                     syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the logarithmic access frequency counter of a Redis object."
                 ) { call in
-                    guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
+                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.integer(Int64(call.db.clock.frequency(entry.clock)))
+                    }
                     call.reply.error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
                 },
                 Command(
@@ -32,8 +35,10 @@ extension StoreServer {
                     summary: "Returns the time since the last access to a Redis object."
                 ) { call in
                     guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    // 24 bits of seconds: the clock comes round every 194 days.
-                    call.reply.integer(Int64((call.db.accessClock &- entry.clock) & 0xFF_FFFF))
+                    if call.server.configuration.evictionPolicy.countsFrequency {
+                        return call.reply.error("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
+                    }
+                    call.reply.integer(Int64(call.db.clock.idle(entry.clock)))
                 },
                 Command(
                     "REFCOUNT", arity: 3, flags: [.readOnly], keys: .range(2, 2), categories: [.keyspace], since: "2.2.3",
@@ -52,52 +57,12 @@ extension StoreServer {
                         "    Return the idle time of the <key>, that is the approximated number of", "    seconds elapsed since the last access to the key.",
                         "REFCOUNT <key>", "    Return the number of references of the value associated with the specified", "    <key>.",
                     ]),
-            ]),
-        Command(
-            container: "MEMORY", since: "4.0.0", summary: "A container for memory diagnostics commands.",
-            subcommands: [
-                Command(
-                    "USAGE", arity: -3, flags: [.readOnly], keys: .range(2, 2), since: "4.0.0",
-                    syntax: "key [SAMPLES count:int]", access: "RO",
-                    complexity: "O(N) where N is the number of samples.", summary: "Estimates the memory usage of a key."
-                ) { call in
-                    if call.count > 3 {
-                        guard call.count == 5, call[3].isWord("samples") else { return call.syntaxError() }
-                        guard let samples = call.integer(4) else { return }
-                        if samples < 0 { return call.syntaxError() }
-                    }
-                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
-                    call.reply.integer(entry.memory)
-                },
-                Command(
-                    "DOCTOR", arity: 2, since: "4.0.0",
-                    tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-                    summary: "Outputs a memory problems report."
-                ) { call in
-                    let memory = MemoryUse()
-                    call.reply.verbatim("\(memory.used) bytes are in use, \(memory.resident) are resident. Nothing else is examined.\n")
-                },
-                Command(
-                    "PURGE", arity: 2, since: "4.0.0",
-                    tips: "request_policy:all_shards response_policy:all_succeeded",
-                    summary: "Asks the allocator to release memory."
-                ) { call in
-                    malloc_trim(0)
-                    call.reply.ok()
-                },
-                help(
-                    "MEMORY", since: "4.0.0",
-                    [
-                        "DOCTOR", "    Return memory problems reports.", "PURGE",
-                        "    Attempt to purge dirty pages for reclamation by the allocator.", "USAGE <key> [SAMPLES <count>]",
-                        "    Return memory in bytes used by <key> and its value.",
-                    ]),
-            ]),
+            ])
     ]
 
     /// Finds a key without touching its clock or the statistics.
     func peek(_ db: Database, _ key: Argument) -> Entry? {
-        lookupForWrite(db, key).map { Entry($0.element) }
+        lookupForWrite(db, key, touches: false).map { Entry($0.element) }
     }
 }
 
@@ -115,11 +80,5 @@ extension Entry {
         case .table: "hashtable"
         case .sortedTree: "skiplist"
         }
-    }
-
-    /// Bytes of memory for key and value, as the allocator counts them.
-    var memory: Int {
-        let own = malloc_usable_size(base)
-        return type == .string && encoding != .raw ? own : own + malloc_usable_size(pointer)
     }
 }

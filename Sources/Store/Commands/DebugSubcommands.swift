@@ -111,7 +111,7 @@ extension StoreServer {
 
     private func debugObject(_ call: borrowing Call) {
         guard let entry = peek(call.db, call[2]) else { return call.noSuchKey() }
-        let idle = (call.db.accessClock &- entry.clock) & 0xFF_FFFF
+        let idle = call.db.clock.idle(entry.clock)
         // DUMP has one byte of type before the value, and version and checksum behind it.
         let serialized = ValueDump.make(entry, compresses: false).count - 11
         var text = "Value at:\(entry.base) refcount:1 encoding:\(entry.encodingName) serializedlength:\(serialized) lru:\(entry.clock) lru_seconds_idle:\(idle)"

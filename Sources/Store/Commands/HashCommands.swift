@@ -158,7 +158,7 @@ extension StoreServer {
             return nil
         }
         let entry = Entry.make(
-            call[1], .hash, .listpack, expiry: nil, clock: call.db.accessClock, pointer: StoredHash.empty().pointer)
+            heap, call[1], .hash, .listpack, expiry: nil, clock: call.db.accessClock, pointer: StoredHash.empty(heap).pointer)
         call.db.add(entry)
         keyReady(call.db, call[1])
         return entry
@@ -175,9 +175,9 @@ extension StoreServer {
         let limits = HashLimits(configuration)
         var stored = StoredHash(entry)
         let pairs = call.count / 2 - 1
-        if pairs > limits.entries { stored.convertToTable(hash, expected: pairs) }
+        if pairs > limits.entries { stored.convertToTable(heap, expected: pairs) }
         var created = 0
-        for i in stride(from: 2, to: call.count, by: 2) where stored.set(call[i], call[i + 1], limits, hash) { created += 1 }
+        for i in stride(from: 2, to: call.count, by: 2) where stored.set(call[i], call[i + 1], limits, heap) { created += 1 }
         stored.store(in: entry)
         changed(call.db, call[1], .hash, "hset", Int64(pairs))
         return created
@@ -187,7 +187,7 @@ extension StoreServer {
         guard let entry = hashForWriting(call) else { return }
         var stored = StoredHash(entry)
         if stored.find(call[2]) != nil { return call.reply.integer(0) }
-        _ = stored.set(call[2], call[3], HashLimits(configuration), hash)
+        _ = stored.set(call[2], call[3], HashLimits(configuration), heap)
         stored.store(in: entry)
         changed(call.db, call[1], .hash, "hset")
         call.reply.integer(1)
@@ -221,7 +221,7 @@ extension StoreServer {
         }
         let (sum, overflow) = old.addingReportingOverflow(delta)
         if overflow { return call.reply.error("ERR increment or decrement would overflow") }
-        ListpackValue(sum).withText { _ = stored.set(call[2], $0, HashLimits(configuration), hash) }
+        ListpackValue(sum).withText { _ = stored.set(call[2], $0, HashLimits(configuration), heap) }
         stored.store(in: entry)
         changed(call.db, call[1], .hash, "hincrby")
         call.reply.integer(sum)
@@ -240,7 +240,7 @@ extension StoreServer {
         let sum = old + delta
         guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
         let text = LongDouble.text(sum)
-        text.withUnsafeBytes { _ = stored.set(call[2], Argument($0), HashLimits(configuration), hash) }
+        text.withUnsafeBytes { _ = stored.set(call[2], Argument($0), HashLimits(configuration), heap) }
         stored.store(in: entry)
         changed(call.db, call[1], .hash, "hincrbyfloat")
         call.reply.bulk(text)

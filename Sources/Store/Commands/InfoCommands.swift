@@ -66,9 +66,9 @@ extension StoreServer {
             ("vigie_version", StoreVersion.vigie), ("redis_mode", "standalone"),
             ("os", "\(text(of: &system.sysname)) \(text(of: &system.release)) \(text(of: &system.machine))"), ("arch_bits", Int.bitWidth),
             ("monotonic_clock", "POSIX clock_gettime"), ("multiplexing_api", "epoll"), ("atomicvar_api", "swift"), ("gcc_version", "0.0.0"),
-            ("process_id", getpid()), ("process_supervised", configuration.supervision), ("run_id", runID), ("tcp_port", configuration.port),
+            ("process_id", getpid()), ("process_supervised", configuration.supervisor.rawValue), ("run_id", runID), ("tcp_port", configuration.port),
             ("server_time_usec", Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec / 1000)), ("uptime_in_seconds", uptime),
-            ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", 10), ("lru_clock", databases[0].accessClock),
+            ("uptime_in_days", uptime / 86_400), ("hz", 10), ("configured_hz", configuration.ineffective["hz"] ?? "10"), ("lru_clock", AccessClock.seconds(loop.wallMilliseconds)),
             ("executable", StoreConfiguration.absolute("/proc/self/exe")), ("config_file", configuration.file ?? ""), ("io_threads_active", 0),
         ] + listenerLines.enumerated().map { ("listener\($0)", $1) }).text
     }
@@ -107,42 +107,35 @@ extension StoreServer {
     }
 
     private func memorySection() -> String {
-        let memory = MemoryUse()
-        statistics.peakMemory = max(statistics.peakMemory, memory.used)
-        let peak = statistics.peakMemory
-        var clientBytes = 0
-        var replicaBytes = 0
-        for client in clients.values {
-            if client.replica != nil { replicaBytes += client.connection.bufferBytes } else { clientBytes += client.connection.bufferBytes }
-        }
-        let overhead = databases.reduce(0) { $0 + $1.entries.memory + $1.expiring.memory } + clientBytes + replicaBytes
-        let dataset = max(0, memory.used - overhead)
-        let fragmentation = Double(memory.resident) / Double(max(1, memory.used))
-        let limit = Int(configuration.ineffective["maxmemory"] ?? "0") ?? 0
+        let report = MemoryReport(self)
+        let limit = configuration.maxMemory
         return InfoSection("Memory", [
-            ("used_memory", memory.used), ("used_memory_human", human(memory.used)), ("used_memory_rss", memory.resident),
-            ("used_memory_rss_human", human(memory.resident)), ("used_memory_peak", peak), ("used_memory_peak_human", human(peak)),
-            ("used_memory_peak_perc", percent(memory.used, of: peak)), ("used_memory_overhead", overhead), ("used_memory_startup", 0),
-            ("used_memory_dataset", dataset), ("used_memory_dataset_perc", percent(dataset, of: memory.used)),
-            ("allocator_allocated", memory.used), ("allocator_active", memory.heap), ("allocator_resident", memory.heap),
-            ("total_system_memory", memory.system), ("total_system_memory_human", human(memory.system)), ("used_memory_lua", 0),
+            ("used_memory", report.used), ("used_memory_human", human(report.used)), ("used_memory_rss", report.resident),
+            ("used_memory_rss_human", human(report.resident)), ("used_memory_peak", report.peak), ("used_memory_peak_human", human(report.peak)),
+            ("used_memory_peak_perc", percent(report.used, of: report.peak)), ("used_memory_overhead", report.overhead),
+            ("used_memory_startup", report.startup), ("used_memory_dataset", report.dataset),
+            ("used_memory_dataset_perc", ratio(report.datasetShare) + "%"),
+            ("allocator_allocated", report.used), ("allocator_active", report.active), ("allocator_resident", report.allocatorResident),
+            ("total_system_memory", report.system), ("total_system_memory_human", human(report.system)), ("used_memory_lua", 0),
             ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
             ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
             ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
-            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.ineffective["maxmemory-policy"] ?? "noeviction"),
-            ("allocator_frag_ratio", ratio(Double(memory.heap) / Double(max(1, memory.used)))), ("allocator_frag_bytes", memory.heap - memory.used),
-            ("allocator_rss_ratio", "1.00"), ("allocator_rss_bytes", 0), ("rss_overhead_ratio", ratio(Double(memory.resident) / Double(max(1, memory.heap)))),
-            ("rss_overhead_bytes", memory.resident - memory.heap), ("mem_fragmentation_ratio", ratio(fragmentation)),
-            ("mem_fragmentation_bytes", memory.resident - memory.used), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", replication.stream.ringCapacity),
-            ("mem_total_replication_buffers", replication.stream.ringCapacity + replicaBytes), ("mem_clients_slaves", replicaBytes), ("mem_clients_normal", clientBytes),
-            ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "libc"), ("active_defrag_running", 0), ("lazyfree_pending_objects", 0),
-            ("lazyfreed_objects", 0),
+            ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.evictionPolicy.rawValue),
+            ("allocator_frag_ratio", ratio(report.allocatorFragmentation)), ("allocator_frag_bytes", report.active - report.used),
+            ("allocator_rss_ratio", ratio(report.allocatorResidence)), ("allocator_rss_bytes", report.allocatorResident - report.active),
+            ("rss_overhead_ratio", ratio(report.residence)), ("rss_overhead_bytes", report.resident - report.allocatorResident),
+            ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", report.backlog),
+            ("mem_total_replication_buffers", report.backlog + report.replicas), ("mem_clients_slaves", report.replicas),
+            ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "vigie"),
+            ("active_defrag_running", memory.defragmentation.isRunning ? 1 : 0),
+            ("lazyfree_pending_objects", heap.state.pointee.gravesCount), ("lazyfreed_objects", heap.state.pointee.gravesEmptied),
         ]).text
     }
 
     private func statsSection() -> String {
         let received = loop.statistics.bytesReceived - statistics.bytesReceivedBefore
         let sent = loop.statistics.bytesSent - statistics.bytesSentBefore
+        let excess = eviction.exceededSince == 0 ? 0 : StoreServer.nanoseconds() - eviction.exceededSince
         return InfoSection("Stats", [
             ("total_connections_received", statistics.connectionsReceived), ("total_commands_processed", commandsProcessed),
             ("instantaneous_ops_per_sec", Int(rates.commands)), ("total_net_input_bytes", received), ("total_net_output_bytes", sent),
@@ -150,9 +143,9 @@ extension StoreServer {
             ("instantaneous_output_kbps", ratio(rates.sent / 1024)), ("instantaneous_input_repl_kbps", "0.00"),
             ("instantaneous_output_repl_kbps", "0.00"), ("rejected_connections", statistics.connectionsRejected), ("sync_full", statistics.fullSyncs),
             ("sync_partial_ok", statistics.partialSyncsAccepted), ("sync_partial_err", statistics.partialSyncsRefused),
-            ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", 0),
-            ("expire_cycle_cpu_milliseconds", 0), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", 0), ("total_eviction_exceeded_time", 0),
-            ("current_eviction_exceeded_time", 0), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
+            ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", ratio(activeExpiry.staleShare * 100)), ("expired_time_cap_reached_count", activeExpiry.timesExhausted),
+            ("expire_cycle_cpu_milliseconds", activeExpiry.nanoseconds / 1_000_000), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", statistics.evictedClients),
+            ("total_eviction_exceeded_time", (eviction.exceededTotal + excess) / 1_000_000), ("current_eviction_exceeded_time", excess / 1_000_000), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
             ("pubsub_channels", pubsub.channels.count), ("pubsub_patterns", Set(pubsub.patterns.map(\.pattern)).count),
             ("pubsubshard_channels", pubsub.shardChannels.count), ("latest_fork_usec", statistics.latestForkMicroseconds), ("total_forks", statistics.forks),
             ("migrate_cached_sockets", 0), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
@@ -260,37 +253,6 @@ struct InfoSection {
 
     init(_ title: String, _ fields: [(String, Any)] = []) {
         text = "# \(title)\r\n" + fields.map { "\($0.0):\($0.1)\r\n" }.joined()
-    }
-}
-
-/// What the process and the machine have of memory, in bytes.
-struct MemoryUse {
-    /// Handed out by the allocator.
-    let used: Int
-    /// Taken from the kernel by the allocator.
-    let heap: Int
-    let resident: Int
-    /// All that the machine has.
-    let system: Int
-
-    init() {
-        let allocator = mallinfo2()
-        used = Int(allocator.uordblks) + Int(allocator.hblkhd)
-        heap = Int(allocator.arena) + Int(allocator.hblkhd)
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        system = sysconf(Int32(_SC_PHYS_PAGES)) * page
-        resident = MemoryUse.residentPages() * page
-    }
-
-    /// The second number of /proc/self/statm (proc(5)).
-    private static func residentPages() -> Int {
-        let descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return 0 }
-        defer { close(descriptor) }
-        var text = [UInt8](repeating: 0, count: 128)
-        let count = read(descriptor, &text, text.count)
-        let words = String(decoding: text.prefix(max(0, count)), as: UTF8.self).split(separator: " ")
-        return words.count > 1 ? Int(words[1]) ?? 0 : 0
     }
 }
 

@@ -20,7 +20,7 @@ extension StoreServer {
             complexity: "O(N) where N is the number of keys to check.", summary: "Determines whether one or more keys exist."
         ) { call in
             var found = 0
-            for i in 1..<call.count where call.server.lookup(call.db, call[i]) != nil { found += 1 }
+            for i in 1..<call.count where call.server.lookup(call.db, call[i], touches: false) != nil { found += 1 }
             call.reply.integer(found)
         },
         Command(
@@ -30,7 +30,15 @@ extension StoreServer {
             summary: "Returns the number of existing keys out of those specified after updating the time they were last accessed."
         ) { call in
             var found = 0
-            for i in 1..<call.count where call.server.lookup(call.db, call[i]) != nil { found += 1 }
+            for i in 1..<call.count {
+                guard let entry = call.server.lookup(call.db, call[i], touches: false) else { continue }
+                // What it is for, so not even CLIENT NO-TOUCH keeps it from that.
+                let isHeld = call.server.clock.use.pointee.isHeld
+                if isHeld { call.server.clock.use.pointee.isHeld = false }
+                call.db.touch(entry)
+                if isHeld { call.server.clock.use.pointee.isHeld = true }
+                found += 1
+            }
             call.reply.integer(found)
         },
         Command(
@@ -38,7 +46,7 @@ extension StoreServer {
             syntax: "key", access: "RO",
             summary: "Determines the type of value stored at a key."
         ) { call in
-            guard let entry = call.server.lookup(call.db, call[1]) else { return call.reply.simple("none") }
+            guard let entry = call.server.lookup(call.db, call[1], touches: false) else { return call.reply.simple("none") }
             call.reply.simple(entry.type.name)
         },
         Command(
@@ -134,7 +142,7 @@ extension StoreServer {
             for _ in 0..<100 {
                 guard let element = call.db.entries.random(using: &call.server.random) else { break }
                 let entry = Entry(element)
-                if call.server.lookup(call.db, entry.key) != nil { return call.reply.bulk(entry.key) }
+                if call.server.lookup(call.db, entry.key, touches: false) != nil { return call.reply.bulk(entry.key) }
             }
             call.reply.null()
         },
@@ -215,7 +223,7 @@ extension StoreServer {
     }
 
     private func timeToLive(_ call: borrowing Call, isAbsolute: Bool, inSeconds: Bool) {
-        guard let entry = lookup(call.db, call[1]) else { return call.reply.integer(-2) }
+        guard let entry = lookup(call.db, call[1], touches: false) else { return call.reply.integer(-2) }
         guard entry.hasExpiry else { return call.reply.integer(-1) }
         let time = max(0, isAbsolute ? entry.expiry : entry.expiry &- call.db.now)
         // The very last moments round to a negative number in Redis too.
@@ -402,9 +410,9 @@ extension Entry {
     /// The same value under another name; the old block is gone.
     func renamed(_ key: Argument) -> Entry {
         let size = valueSize
-        let made = Entry.make(key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
+        let made = Entry.make(heap, key, type, encoding, expiry: hasExpiry ? expiry : nil, clock: clock, valueSize: size)
         memcpy(made.valueBase, valueBase, size)
-        free(base)
+        free()
         return made
     }
 }
@@ -416,9 +424,9 @@ extension Database {
         let theirs = other.state.pointee
         state.initialize(to: State(
             id: mine.id, entries: theirs.entries, expiring: theirs.expiring, watchedKeys: mine.watchedKeys,
-            blockedKeys: mine.blockedKeys, clock: mine.clock))
+            blockedKeys: mine.blockedKeys, heap: mine.heap, clock: mine.clock))
         other.state.initialize(to: State(
             id: theirs.id, entries: mine.entries, expiring: mine.expiring, watchedKeys: theirs.watchedKeys,
-            blockedKeys: theirs.blockedKeys, clock: theirs.clock))
+            blockedKeys: theirs.blockedKeys, heap: theirs.heap, clock: theirs.clock))
     }
 }

@@ -58,24 +58,24 @@ extension StoreServer {
     private func restore(_ call: borrowing Call) {
         var replaces = false
         var isAbsolute = false
-        var idleTime: Int64?
-        var hasFrequency = false
+        var idle: Int64?
+        var frequency: UInt8?
         var i = 4
         while i < call.count {
             if call[i].isWord("replace") {
                 replaces = true
             } else if call[i].isWord("absttl") {
                 isAbsolute = true
-            } else if call[i].isWord("idletime"), i + 1 < call.count, !hasFrequency {
+            } else if call[i].isWord("idletime"), i + 1 < call.count, frequency == nil {
                 i += 1
                 guard let value = call.integer(i) else { return }
                 if value < 0 { return call.reply.error("ERR Invalid IDLETIME value, must be >= 0") }
-                idleTime = value
-            } else if call[i].isWord("freq"), i + 1 < call.count, idleTime == nil {
+                idle = value
+            } else if call[i].isWord("freq"), i + 1 < call.count, idle == nil {
                 i += 1
                 guard let value = call.integer(i) else { return }
-                if value < 0 || value > 255 { return call.reply.error("ERR Invalid FREQ value, must be >= 0 and <= 255") }
-                hasFrequency = true
+                guard let value = UInt8(exactly: value) else { return call.reply.error("ERR Invalid FREQ value, must be >= 0 and <= 255") }
+                frequency = value
             } else {
                 return call.syntaxError()
             }
@@ -96,18 +96,21 @@ extension StoreServer {
             if let expiry, expiry <= call.db.now, !isApplyingMasterStream {
                 // Over before it began.
                 entry.freeValue()
-                free(entry.base)
+                entry.free()
                 if position != nil {
                     delete(call.db, key)
                     propagate(as: [[Array("DEL".utf8), key.bytes]])
                 }
                 return call.reply.ok()
             }
-            if let idleTime { entry.clock = (call.db.accessClock &- UInt32(truncatingIfNeeded: idleTime)) & 0xFF_FFFF }
+            entry.clock = clock.clock(idle: idle, frequency: frequency)
             put(call.db, entry)
             changed(call.db, key, .generic, "restore")
             if expiry != nil, !isAbsolute {
-                propagate(as: [[Array("RESTORE".utf8), key.bytes, Array(number: moment), call[3].bytes, Array("REPLACE".utf8), Array("ABSTTL".utf8)]])
+                var command = [Array("RESTORE".utf8), key.bytes, Array(number: moment), call[3].bytes, Array("REPLACE".utf8), Array("ABSTTL".utf8)]
+                if let idle { command += [Array("IDLETIME".utf8), Array(number: idle)] }
+                if let frequency { command += [Array("FREQ".utf8), Array(number: Int64(frequency))] }
+                propagate(as: [command])
             }
             call.reply.ok()
         }

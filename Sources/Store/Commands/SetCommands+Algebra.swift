@@ -80,9 +80,9 @@ extension StoreServer {
         let members = existing.count < found.count ? [] : intersection(existing)
         guard let destination else { return replySet(call, members) }
         // All numbers make an intset, whatever the sets were.
-        var result = StoredSet(Intset.empty())
+        var result = StoredSet(Intset.empty(heap))
         let limits = SetLimits(configuration)
-        for member in members { _ = member.withText { result.add($0, limits, hash) } }
+        for member in members { _ = member.withText { result.add($0, limits, heap) } }
         store(call, result, destination, "sinterstore")
     }
 
@@ -115,9 +115,9 @@ extension StoreServer {
             return found[0].forEach { reply.bulk($0) }
         }
         // Only a stored result is worth the small encodings.
-        var result = destination == nil ? StoredSet(Table<SetMember>(hash: hash)) : StoredSet(Intset.empty())
+        var result = destination == nil ? StoredSet(Table<SetMember>(heap)) : StoredSet(Intset.empty(heap))
         for set in found {
-            set.forEach { member in _ = member.withText { result.add($0, limits, hash) } }
+            set.forEach { member in _ = member.withText { result.add($0, limits, heap) } }
         }
         if let destination { return store(call, result, destination, "sunionstore") }
         let reply = call.reply
@@ -136,13 +136,13 @@ extension StoreServer {
         }
         guard let destination else { return replySet(call, members) }
         let limits = SetLimits(configuration)
-        var result = StoredSet(Intset.empty())
+        var result = StoredSet(Intset.empty(heap))
         // Where removing is the cheaper way for Redis, the whole first set was in the result once, and its encoding tells.
         if let first = found[0], isRemovingCheaper(first, others) {
-            first.forEach { member in _ = member.withText { result.add($0, limits, hash) } }
+            first.forEach { member in _ = member.withText { result.add($0, limits, heap) } }
             for other in others { other.forEach { member in _ = member.withText { result.remove($0) } } }
         } else {
-            for member in members { _ = member.withText { result.add($0, limits, hash) } }
+            for member in members { _ = member.withText { result.add($0, limits, heap) } }
         }
         store(call, result, destination, "sdiffstore")
     }
@@ -166,7 +166,7 @@ extension StoreServer {
             delete(call.db, destination)
         } else {
             put(call.db, Entry.make(
-                destination, .set, result.encoding, expiry: nil, clock: call.db.accessClock, pointer: result.pointer))
+                heap, destination, .set, result.encoding, expiry: nil, clock: call.db.accessClock, pointer: result.pointer))
             changed(call.db, destination, .set, event)
         }
         call.reply.integer(count)

@@ -96,13 +96,13 @@ extension StoreServer {
             entry = Entry(position.element)
             guard entry.type == .set else { return call.wrongType() }
             stored = StoredSet(entry)
-            if call.count > 3 { stored.prepare(toAdd: call.count - 2, limits, hash) }
+            if call.count > 3 { stored.prepare(toAdd: call.count - 2, limits, heap) }
         } else {
-            stored = StoredSet.empty(for: call[2], expected: call.count - 2, limits, hash)
+            stored = StoredSet.empty(for: call[2], expected: call.count - 2, limits, heap)
             entry = addSet(call.db, key, stored)
         }
         var added = 0
-        for i in 2..<call.count where stored.add(call[i], limits, hash) { added &+= 1 }
+        for i in 2..<call.count where stored.add(call[i], limits, heap) { added &+= 1 }
         stored.store(in: entry)
         if added > 0 { changed(call.db, key, .set, "sadd", Int64(added)) }
         call.reply.integer(added)
@@ -111,7 +111,7 @@ extension StoreServer {
     /// Adds a set under a key that is not there.
     @discardableResult
     func addSet(_ db: Database, _ key: Argument, _ stored: StoredSet) -> Entry {
-        let entry = Entry.make(key, .set, stored.encoding, expiry: nil, clock: db.accessClock, pointer: stored.pointer)
+        let entry = Entry.make(heap, key, .set, stored.encoding, expiry: nil, clock: db.accessClock, pointer: stored.pointer)
         db.add(entry)
         keyReady(db, key)
         return entry
@@ -147,9 +147,9 @@ extension StoreServer {
         changed(call.db, call[1], .set, "srem")
         if source.count == 0 { deleteEmptied(call.db, call[1]) }
         let limits = SetLimits(configuration)
-        let target = destination ?? addSet(call.db, call[2], StoredSet.empty(for: member, expected: 1, limits, hash))
+        let target = destination ?? addSet(call.db, call[2], StoredSet.empty(for: member, expected: 1, limits, heap))
         var stored = StoredSet(target)
-        if stored.add(member, limits, hash) {
+        if stored.add(member, limits, heap) {
             stored.store(in: target)
             changed(call.db, call[2], .set, "sadd")
         }

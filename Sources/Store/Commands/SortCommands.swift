@@ -56,7 +56,7 @@ extension StoreServer {
             return call.reply.integer(0)
         }
         let expiry = entry.hasExpiry ? entry.expiry : nil
-        let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, hash)
+        let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, heap)
         put(target, made)
         changed(target, call[2], .generic, "copy_to")
         call.reply.integer(1)
@@ -121,7 +121,7 @@ extension StoreServer {
         if let entry, entry.type == .sortedSet {
             // Redis makes it a large one here, and OBJECT ENCODING tells.
             var set = SortedSet(entry)
-            set.enlarge(hash: hash)
+            set.enlarge(heap)
             set.store(in: entry)
         }
         // A set has no order of its own, so that storing it unsorted would not be the same on replicas.
@@ -212,9 +212,9 @@ extension StoreServer {
             delete(call.db, store)
             return call.reply.integer(0)
         }
-        let list = QuickList.make()
+        let list = QuickList.make(heap)
         let limits = ListLimits(configuration.listMaxListpackSize)
-        let made = Entry.make(store, .list, .listpack, expiry: nil, clock: call.db.accessClock, pointer: list.pointer)
+        let made = Entry.make(heap, store, .list, .listpack, expiry: nil, clock: call.db.accessClock, pointer: list.pointer)
         list.noteGrowth(made, values.reduce(0) { $0 + ($1?.count ?? 0) }, count: values.count, limits)
         for value in values { (value ?? []).withUnsafeBytes { list.push(Argument($0), at: .tail, limits) } }
         put(call.db, made)

@@ -214,7 +214,7 @@ extension StoreServer {
     }
 
     private func combine(_ kind: Combination, _ sources: [Source], _ aggregate: Aggregate, _ longest: inout Int) -> SortedIndex {
-        let result = SortedIndex(hash: hash)
+        let result = SortedIndex(heap)
         var longestMember = 0
         switch kind {
         case .union:
@@ -224,7 +224,7 @@ extension StoreServer {
                     if let element = result.find(member) {
                         element.score = aggregate(element.score, score)
                     } else {
-                        result.members.insert(SortedElement.make(member, score: score).base)
+                        result.members.insert(SortedElement.make(heap, member, score: score).base)
                         longestMember = max(longestMember, member.count)
                     }
                 }

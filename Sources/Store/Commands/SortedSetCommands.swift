@@ -61,13 +61,13 @@ extension StoreServer {
             call.reply.integer(SortedSet(found).count)
         },
         Command(
-            "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            "ZPOPMIN", arity: -2, flags: [.write, .fast], keys: .first, member: Command.lowestMember, categories: [.sortedSet], since: "5.0.0",
             syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
         ) { call in call.server.zPop(call, .lowest) },
         Command(
-            "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.sortedSet], since: "5.0.0",
+            "ZPOPMAX", arity: -2, flags: [.write, .fast], keys: .first, member: Command.highestMember, categories: [.sortedSet], since: "5.0.0",
             syntax: "key [count:int]", access: "RW access delete",
             complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
             summary: "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped."
@@ -112,7 +112,7 @@ extension StoreServer {
         ) { call in call.server.zScan(call) },
     ]
 
-    var sortedSetLimits: SortedSet.Limits { SortedSet.Limits(configuration, hash: hash) }
+    var sortedSetLimits: SortedSet.Limits { SortedSet.Limits(configuration, heap) }
 
     // MARK: ZADD, ZINCRBY
 
@@ -189,9 +189,9 @@ extension StoreServer {
         if let position {
             set = SortedSet(Entry(position.element))
         } else if configuration.sortedSetMaxListpackEntries == 0 || call[first + 1].count > configuration.sortedSetMaxListpackValue {
-            set = .makeLarge(hash: hash)
+            set = .makeLarge(heap)
         } else {
-            set = .makeSmall()
+            set = .makeSmall(heap)
         }
         var added = 0
         var updated = 0
@@ -209,7 +209,7 @@ extension StoreServer {
         if let position {
             set.store(in: Entry(position.element))
         } else if added > 0 {
-            call.db.add(Entry.make(key, .sortedSet, set.encoding, expiry: nil, clock: call.db.accessClock, pointer: set.pointer))
+            call.db.add(Entry.make(heap, key, .sortedSet, set.encoding, expiry: nil, clock: call.db.accessClock, pointer: set.pointer))
         } else {
             set.release()
         }

@@ -297,7 +297,7 @@ extension StoreServer {
     }
 
     private func storeRange(_ call: borrowing Call, _ set: SortedSet, _ range: Range<Int>, _ request: RangeRequest) {
-        var result = SortedSet.makeLarge(hash: hash)
+        var result = SortedSet.makeLarge(heap)
         var longest = 0
         // Redis fills a listpack for as long as it can, and a listpack knows one zero only.
         // It knows before how many members a range of ranks has, and no other.
@@ -319,7 +319,7 @@ extension StoreServer {
             return reply.integer(0)
         }
         _ = lookupForWrite(db, key)
-        put(db, Entry.make(key, .sortedSet, result.encoding, expiry: nil, clock: db.accessClock, pointer: result.pointer))
+        put(db, Entry.make(heap, key, .sortedSet, result.encoding, expiry: nil, clock: db.accessClock, pointer: result.pointer))
         changed(db, key, .sortedSet, event)
         reply.integer(result.count)
     }

@@ -193,7 +193,8 @@ extension StoreServer {
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
         let wasOver: Bool
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            wasOver = call.db.setString(call[key], blob: Blob.adopt(block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+            wasOver = call.db.setString(
+                call[key], blob: Blob.adopt(heap, block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
         } else {
             wasOver = call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
         }
@@ -322,7 +323,7 @@ extension StoreServer {
     private func increment(_ call: borrowing Call, by delta: Int64) {
         let key = call[1]
         guard let position = lookupForWrite(call.db, key) else {
-            let entry = Entry.make(key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
+            let entry = Entry.make(heap, key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
             entry.integer = delta
             call.db.add(entry)
             changed(call.db, key, .string, "incrby")
@@ -344,7 +345,7 @@ extension StoreServer {
             entry.integer = sum
         } else {
             let made = Entry.make(
-                entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
+                heap, entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
             made.integer = sum
             entry.freeValue()
             call.db.replace(position, with: made)
@@ -385,7 +386,8 @@ extension StoreServer {
         }
         let old = position.map { Entry($0.element) }
         let made = Entry.make(
-            key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock, valueSize: 4 + text.count)
+            heap, key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock,
+            valueSize: 2 + text.count)
         made.writeEmbedded(text)
         guard let position, let old else { return db.add(made) }
         old.freeValue()
@@ -398,7 +400,7 @@ extension StoreServer {
         let key = call[1]
         let value = call[2]
         guard let position = lookupForWrite(call.db, key) else {
-            let entry = Entry.makeString(key, value, expiry: nil, clock: call.db.accessClock)
+            let entry = Entry.makeString(heap, key, value, expiry: nil, clock: call.db.accessClock)
             call.db.add(entry)
             changed(call.db, key, .string, "append")
             return call.reply.integer(value.count)

@@ -16,23 +16,34 @@ struct Database {
         var watchedKeys = 0
         /// Keys that a client is blocked on.
         var blockedKeys = 0
-        let clock: UnsafeMutablePointer<Loop.Clock>
+        let heap: Heap
+        let clock: KeyspaceClock
     }
 
     let state: UnsafeMutablePointer<State>
 
-    init(id: Int, hash: KeyHash, clock: UnsafeMutablePointer<Loop.Clock>) {
+    init(id: Int, heap: Heap, clock: KeyspaceClock) {
         state = .allocate(capacity: 1)
-        state.initialize(to: State(id: id, entries: Table(hash: hash), expiring: Table(hash: hash), clock: clock))
+        state.initialize(to: State(id: id, entries: Table(heap), expiring: Table(heap), heap: heap, clock: clock))
     }
 
     @inline(__always) var id: Int { state.pointee.id }
     @inline(__always) var entries: Table<EntryElement> { state.pointee.entries }
     @inline(__always) var expiring: Table<EntryElement> { state.pointee.expiring }
+    @inline(__always) var heap: Heap { state.pointee.heap }
     @inline(__always) var count: Int { entries.count }
-    @inline(__always) var now: Int64 { state.pointee.clock.pointee.wallMilliseconds }
-    /// The access clock of this moment: seconds, 24 bits.
-    @inline(__always) var accessClock: UInt32 { UInt32(truncatingIfNeeded: now / 1000) & 0xFF_FFFF }
+    @inline(__always) var clock: KeyspaceClock { state.pointee.clock }
+    @inline(__always) var now: Int64 { clock.milliseconds }
+    /// The access clock of a new entry.
+    @inline(__always) var accessClock: UInt32 { clock.initial }
+
+    /// Takes note of a use of an entry.
+    @inline(__always)
+    func touch(_ entry: Entry) {
+        let before = entry.clock
+        let after = clock.used(before)
+        if before != after { entry.clock = after }
+    }
 
     typealias Position = Table<EntryElement>.Position
 
@@ -55,14 +66,14 @@ struct Database {
             expiring.insert(entry.base)
         }
         position.element = entry.base
-        free(old.base)
+        old.free()
     }
 
-    /// Removes and frees the entry and its value. O(size of the value).
+    /// Removes and frees the entry and its value. O(1).
     func remove(at position: Position) {
         let entry = take(at: position)
         entry.freeValue()
-        free(entry.base)
+        entry.free()
     }
 
     /// Takes an entry out of the tables; it is then the caller's.
@@ -89,13 +100,14 @@ struct Database {
     func setString(_ key: Argument, _ value: Argument, expiry: Int64?, keepExpiry: Bool = false) -> Bool {
         let hash = entries.hash(key)
         guard let position = entries.find(key, hash) else {
-            let entry = Entry.makeString(key, value, expiry: expiry, clock: accessClock)
+            let entry = Entry.makeString(heap, key, value, expiry: expiry, clock: accessClock)
             entries.insert(entry.base, hash)
             if expiry != nil { expiring.insert(entry.base, hash) }
             return false
         }
         let old = Entry(position.element)
         let wanted = keepExpiry ? (old.hasExpiry ? old.expiry : nil) : expiry
+        touch(old)
         if wanted == nil, !old.hasExpiry, old.type == .string, old.encoding != .raw, value.count <= Entry.embeddedMax {
             if value.count <= 20, let number = value.integer {
                 if old.encoding == .integer {
@@ -108,7 +120,7 @@ struct Database {
             }
         }
         let wasOver = old.hasExpiry && old.expiry <= now
-        let entry = Entry.makeString(key, value, expiry: wanted, clock: accessClock)
+        let entry = Entry.makeString(heap, key, value, expiry: wanted, clock: old.clock)
         old.freeValue()
         replace(position, with: entry)
         return wasOver
@@ -120,7 +132,7 @@ struct Database {
         let position = entries.find(key)
         let old = position.map { Entry($0.element) }
         let wanted = keepExpiry ? old.flatMap { $0.hasExpiry ? $0.expiry : nil } : expiry
-        let entry = Entry.make(key, .string, .raw, expiry: wanted, clock: accessClock, pointer: blob.base)
+        let entry = Entry.make(heap, key, .string, .raw, expiry: wanted, clock: old.map { clock.used($0.clock) } ?? accessClock, pointer: blob.base)
         guard let position, let old else {
             add(entry)
             return false
@@ -135,14 +147,14 @@ struct Database {
     func makeBlob(_ position: Position, capacity: Int) -> Blob {
         let entry = Entry(position.element)
         if entry.encoding == .raw {
-            let blob = Blob(entry.pointer).reserving(capacity)
+            let blob = Blob(entry.pointer).reserving(heap, capacity)
             entry.pointer = blob.base
             return blob
         }
         return withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8) { scratch in
-            let blob = Blob.make(entry.string(scratch.baseAddress!), capacity: capacity)
+            let blob = Blob.make(heap, entry.string(scratch.baseAddress!), capacity: capacity)
             let made = Entry.make(
-                entry.key, .string, .raw, expiry: entry.hasExpiry ? entry.expiry : nil, clock: entry.clock, pointer: blob.base)
+                heap, entry.key, .string, .raw, expiry: entry.hasExpiry ? entry.expiry : nil, clock: entry.clock, pointer: blob.base)
             replace(position, with: made)
             return blob
         }
@@ -159,42 +171,36 @@ struct Database {
         }
         if !entry.hasExpiry, expiry == nil { return entry }
         let valueSize = entry.valueSize
-        let made = Entry.make(entry.key, entry.type, entry.encoding, expiry: expiry, clock: entry.clock, valueSize: valueSize)
+        let made = Entry.make(heap, entry.key, entry.type, entry.encoding, expiry: expiry, clock: entry.clock, valueSize: valueSize)
         memcpy(made.valueBase, entry.valueBase, valueSize)
         replace(position, with: made)
         return made
     }
 
-    /// Frees everything. O(n).
+    /// Empties the database; the entries are left to `Heap.reclaim`. O(1).
     func removeAll() {
         let old = state.pointee
-        let hash = old.entries.state.pointee.hash
         state.initialize(to: State(
-            id: old.id, entries: Table(hash: hash), expiring: Table(hash: hash), watchedKeys: old.watchedKeys,
-            blockedKeys: old.blockedKeys, clock: old.clock))
+            id: old.id, entries: Table(heap), expiring: Table(heap), watchedKeys: old.watchedKeys, blockedKeys: old.blockedKeys,
+            heap: heap, clock: old.clock))
         Database.release(old)
     }
 
-    /// Frees the entries of a database that nobody can reach any more.
+    /// Leaves the entries of a database that nobody can reach any more to `Heap.reclaim`. O(1).
     static func release(_ state: State) {
-        state.entries.forEach { element in
-            Entry(element).freeValue()
-            Glibc.free(element)
-        }
-        state.entries.deallocate()
-        state.expiring.deallocate()
+        state.entries.beginRelease()
+        state.expiring.beginRelease()
+        state.heap.bury(.entries, state.entries.pointer)
+        state.heap.bury(.places, state.expiring.pointer)
     }
 }
 
 extension Entry {
-    /// Bytes of the value behind the key.
-    var valueSize: Int { type == .string && encoding == .embedded ? 4 + embedded.count : 8 }
-
     /// Frees the blocks that the value owns; the entry itself stays.
     @inline(__always)
     func freeValue() {
         if type == .string {
-            if encoding == .raw { Blob(pointer).free() }
+            if encoding == .raw { Blob(pointer).free(heap) }
             return
         }
         freeCollection()

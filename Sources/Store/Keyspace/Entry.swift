@@ -39,21 +39,22 @@ enum Encoding: UInt8 {
 
 /// One key with its value, in one allocation.
 ///
-///     0      4          8           8 or 16       + keyCount
-///     | meta | keyCount | [expiry]  | key bytes   | value ...
+///     0      4          5            5 or 9           + 8             + keyCount
+///     | meta | keyCount | [keyCount] | [expiry (8)]   | key bytes     | value ...
 ///
 ///     meta: type (4 bits) | encoding (3) | has expiry (1) | access clock (24)
 ///
-/// `expiry` is milliseconds since 1970 and is there only when its bit says so. The value, unaligned, is
+/// A `keyCount` of 255 means that it follows in 4 bytes. `expiry` is milliseconds since 1970 and is there only when its bit says so.
+/// Nothing behind `meta` is aligned. The value is
 ///
-///     embedded string:   | count (4) | bytes |
+///     embedded string:   | count (2) | bytes |
 ///     integer string:    | Int64 (8) |
 ///     everything else:   | pointer (8) | to the block that the type owns
 struct Entry {
     let base: UnsafeMutableRawPointer
 
-    static let headerSize = 8
     static let expirySize = 8
+    private static let longKey = 255
     /// Strings up to this many bytes lie behind their key.
     static let embeddedMax = 2048
 
@@ -64,7 +65,12 @@ struct Entry {
         nonmutating set { base.storeBytes(of: newValue, as: UInt32.self) }
     }
 
-    @inline(__always) var keyCount: Int { Int(base.load(fromByteOffset: 4, as: UInt32.self)) }
+    @inline(__always) private var shortKeyCount: Int { Int(base.load(fromByteOffset: 4, as: UInt8.self)) }
+    @inline(__always) var keyCount: Int {
+        let short = shortKeyCount
+        return short == Entry.longKey ? Int(base.loadUnaligned(fromByteOffset: 5, as: UInt32.self)) : short
+    }
+    @inline(__always) private var expiryBase: UnsafeMutableRawPointer { base + (shortKeyCount == Entry.longKey ? 9 : 5) }
     @inline(__always) var type: ValueType { ValueType(rawValue: UInt8(meta & 0xF)).unsafelyUnwrapped }
     @inline(__always) var encoding: Encoding { Encoding(rawValue: UInt8(meta >> 4 & 7)).unsafelyUnwrapped }
     @inline(__always) var hasExpiry: Bool { meta & 0x80 != 0 }
@@ -77,11 +83,11 @@ struct Entry {
 
     /// Milliseconds since 1970; only when `hasExpiry`. Setting it needs the room for it.
     @inline(__always) var expiry: Int64 {
-        get { base.load(fromByteOffset: 8, as: Int64.self) }
-        nonmutating set { base.storeBytes(of: newValue, toByteOffset: 8, as: Int64.self) }
+        get { expiryBase.loadUnaligned(as: Int64.self) }
+        nonmutating set { expiryBase.storeBytes(of: newValue, as: Int64.self) }
     }
 
-    @inline(__always) var keyBase: UnsafeMutableRawPointer { base + Entry.headerSize + (hasExpiry ? Entry.expirySize : 0) }
+    @inline(__always) var keyBase: UnsafeMutableRawPointer { expiryBase + (hasExpiry ? Entry.expirySize : 0) }
     @inline(__always) var key: Argument { Argument(base: UnsafePointer(keyBase.assumingMemoryBound(to: UInt8.self)), count: keyCount) }
     @inline(__always) var valueBase: UnsafeMutableRawPointer { keyBase + keyCount }
 
@@ -90,39 +96,72 @@ struct Entry {
     /// Bytes of an entry whose value takes `valueSize` bytes.
     @inline(__always)
     static func size(keyCount: Int, hasExpiry: Bool, valueSize: Int) -> Int {
-        headerSize &+ (hasExpiry ? expirySize : 0) &+ keyCount &+ valueSize
+        (keyCount >= longKey ? 9 : 5) &+ (hasExpiry ? expirySize : 0) &+ keyCount &+ valueSize
     }
+
+    /// Bytes of the value behind the key.
+    @inline(__always)
+    var valueSize: Int { type == .string && encoding == .embedded ? 2 &+ embedded.count : 8 }
+
+    /// The size that the heap is to be told.
+    @inline(__always)
+    private var blockSize: Int {
+        let keyCount = keyCount
+        // Nothing else can make an entry large.
+        return keyCount < Heap.slabMax / 2 ? 0 : Entry.size(keyCount: keyCount, hasExpiry: hasExpiry, valueSize: valueSize)
+    }
+
+    /// Bytes of the entry's own block.
+    var memory: Int { Heap.capacity(of: base, blockSize) }
+    @inline(__always) var heap: Heap { Heap.of(base, blockSize) }
+
+    /// Loads an entry and the end of a short string into the cache: what is written later, without having been read, would be waited
+    /// for at the next atomic operation.
+    @inline(__always)
+    func touch() -> UInt64 {
+        let value = valueBase
+        if type != .string || encoding != .embedded { return UInt64(value.load(as: UInt8.self)) }
+        return UInt64((value + (1 &+ Int(value.loadUnaligned(as: UInt16.self)))).load(as: UInt8.self))
+    }
+
+    /// See `Heap.copyIfSparse`.
+    func copyIfSparse() -> Entry? { Heap.copyIfSparse(base, blockSize).map { Entry($0) } }
+
+    /// Frees the entry, not the blocks that its value owns.
+    @inline(__always)
+    func free() { Heap.free(base, blockSize) }
 
     /// An entry with its value still to be written.
     @inline(__always)
-    static func make(_ key: Argument, _ type: ValueType, _ encoding: Encoding, expiry: Int64?, clock: UInt32, valueSize: Int) -> Entry {
+    static func make(_ heap: Heap, _ key: Argument, _ type: ValueType, _ encoding: Encoding, expiry: Int64?, clock: UInt32, valueSize: Int) -> Entry {
         let size = size(keyCount: key.count, hasExpiry: expiry != nil, valueSize: valueSize)
-        let entry = Entry(malloc(size)!)
+        let entry = Entry(heap.allocate(size))
         entry.meta = UInt32(type.rawValue) | UInt32(encoding.rawValue) << 4 | (expiry != nil ? 0x80 : 0) | clock << 8
-        entry.base.storeBytes(of: UInt32(truncatingIfNeeded: key.count), toByteOffset: 4, as: UInt32.self)
+        entry.base.storeBytes(of: UInt8(min(key.count, longKey)), toByteOffset: 4, as: UInt8.self)
+        if key.count >= longKey { entry.base.storeBytes(of: UInt32(truncatingIfNeeded: key.count), toByteOffset: 5, as: UInt32.self) }
         if let expiry { entry.expiry = expiry }
         memcpy(entry.keyBase, key.base, key.count)
         return entry
     }
 
     /// An entry for a string value, in the encoding that Redis would choose.
-    static func makeString(_ key: Argument, _ value: Argument, expiry: Int64?, clock: UInt32) -> Entry {
+    static func makeString(_ heap: Heap, _ key: Argument, _ value: Argument, expiry: Int64?, clock: UInt32) -> Entry {
         if value.count <= 20, let number = value.integer {
-            let entry = make(key, .string, .integer, expiry: expiry, clock: clock, valueSize: 8)
+            let entry = make(heap, key, .string, .integer, expiry: expiry, clock: clock, valueSize: 8)
             entry.integer = number
             return entry
         }
         if value.count <= embeddedMax {
-            let entry = make(key, .string, .embedded, expiry: expiry, clock: clock, valueSize: 4 + value.count)
+            let entry = make(heap, key, .string, .embedded, expiry: expiry, clock: clock, valueSize: 2 &+ value.count)
             entry.writeEmbedded(value)
             return entry
         }
-        return make(key, .string, .raw, expiry: expiry, clock: clock, pointer: Blob.make(value).base)
+        return make(heap, key, .string, .raw, expiry: expiry, clock: clock, pointer: Blob.make(heap, value).base)
     }
 
     /// An entry whose value is a block that its type owns.
-    static func make(_ key: Argument, _ type: ValueType, _ encoding: Encoding, expiry: Int64?, clock: UInt32, pointer: UnsafeMutableRawPointer) -> Entry {
-        let entry = make(key, type, encoding, expiry: expiry, clock: clock, valueSize: 8)
+    static func make(_ heap: Heap, _ key: Argument, _ type: ValueType, _ encoding: Encoding, expiry: Int64?, clock: UInt32, pointer: UnsafeMutableRawPointer) -> Entry {
+        let entry = make(heap, key, type, encoding, expiry: expiry, clock: clock, valueSize: 8)
         entry.pointer = pointer
         return entry
     }
@@ -141,13 +180,13 @@ struct Entry {
 
     @inline(__always) func writeEmbedded(_ value: Argument) {
         let v = valueBase
-        v.storeBytes(of: UInt32(truncatingIfNeeded: value.count), as: UInt32.self)
-        memcpy(v + 4, value.base, value.count)
+        v.storeBytes(of: UInt16(truncatingIfNeeded: value.count), as: UInt16.self)
+        memcpy(v + 2, value.base, value.count)
     }
 
     @inline(__always) var embedded: Argument {
         let v = valueBase
-        return Argument(base: UnsafePointer((v + 4).assumingMemoryBound(to: UInt8.self)), count: Int(v.loadUnaligned(as: UInt32.self)))
+        return Argument(base: UnsafePointer((v + 2).assumingMemoryBound(to: UInt8.self)), count: Int(v.loadUnaligned(as: UInt16.self)))
     }
 
     /// The string's bytes; a number is written out at `scratch`, which has room for 24 bytes.
@@ -171,12 +210,12 @@ struct Entry {
         }
     }
 
-    /// Whether a string value of `count` bytes can be written over this one without moving the entry, wasting less than half of it.
+    /// Whether a string value of `count` bytes can be written over this one without moving the entry, wasting next to nothing of it.
     @inline(__always)
     func hasRoom(forEmbedded count: Int) -> Bool {
-        let needed = Entry.size(keyCount: keyCount, hasExpiry: hasExpiry, valueSize: 4 &+ count)
-        let usable = malloc_usable_size(base)
-        return needed <= usable && (usable <= 64 || needed >= usable / 2)
+        let needed = Entry.size(keyCount: keyCount, hasExpiry: hasExpiry, valueSize: 2 &+ count)
+        let usable = memory
+        return needed <= usable && needed >= usable &- max(8, usable >> 4)
     }
 
     /// Changes type and encoding in place; the value is then to be written.
@@ -192,7 +231,7 @@ enum EntryElement: TableElement {
     static func key(of element: UnsafeMutableRawPointer) -> Argument { Entry(element).key }
 }
 
-/// A long or growing string in a block of its own.
+/// A long or growing string in a block of its own, which is malloc's: the request parser receives into such blocks.
 ///
 ///     0       8          16
 ///     | count | capacity | bytes ...
@@ -203,9 +242,10 @@ struct Blob {
 
     @inline(__always) init(_ base: UnsafeMutableRawPointer) { self.base = base }
 
-    static func make(_ value: Argument, capacity: Int? = nil) -> Blob {
+    static func make(_ heap: Heap, _ value: Argument, capacity: Int? = nil) -> Blob {
         let room = max(capacity ?? value.count, value.count)
         let blob = Blob(malloc(headerSize + room)!)
+        heap.charge(blob.memory)
         blob.count = value.count
         blob.capacity = room
         memcpy(blob.data, value.base, value.count)
@@ -213,8 +253,9 @@ struct Blob {
     }
 
     /// Takes over a block that the request parser received directly: the payload lies behind the header's room already.
-    static func adopt(_ block: UnsafeMutableRawPointer, count: Int) -> Blob {
+    static func adopt(_ heap: Heap, _ block: UnsafeMutableRawPointer, count: Int) -> Blob {
         let blob = Blob(block)
+        heap.charge(blob.memory)
         blob.count = count
         blob.capacity = count
         return blob
@@ -232,13 +273,21 @@ struct Blob {
     @inline(__always) var bytes: Argument { Argument(base: UnsafePointer(data.assumingMemoryBound(to: UInt8.self)), count: count) }
 
     /// The same string with room for at least `capacity` bytes; the old block is gone.
-    func reserving(_ wanted: Int) -> Blob {
+    func reserving(_ heap: Heap, _ wanted: Int) -> Blob {
         if wanted <= capacity { return self }
+        heap.charge(-memory)
         let room = wanted < 1 << 20 ? wanted * 2 : wanted + 1 << 20
         let blob = Blob(realloc(base, Blob.headerSize + room)!)
         blob.capacity = room
+        heap.charge(blob.memory)
         return blob
     }
 
-    func free() { Glibc.free(base) }
+    /// Bytes of the block.
+    var memory: Int { malloc_usable_size(base) }
+
+    func free(_ heap: Heap) {
+        heap.charge(-memory)
+        Glibc.free(base)
+    }
 }

@@ -23,8 +23,8 @@ struct KeyspaceEvent: OptionSet, Sendable {
 
     private static let letters: [(Character, KeyspaceEvent)] = [
         ("A", .all), ("g", .generic), ("$", .string), ("l", .list), ("s", .set), ("h", .hash), ("z", .sortedSet),
-        ("x", .expired), ("e", .evicted), ("t", .stream), ("d", .module), ("K", .keyspace), ("E", .keyevent),
-        ("m", .keyMiss), ("n", .new),
+        ("x", .expired), ("e", .evicted), ("t", .stream), ("d", .module), ("n", .new), ("K", .keyspace),
+        ("E", .keyevent), ("m", .keyMiss),
     ]
 
     /// - Returns: nil when a letter is none of these.

@@ -4,8 +4,9 @@ import RESP
 /// Look-ups and changes of keys, with all that hangs on them: expiry, statistics, watchers, events, replicas.
 extension StoreServer {
     /// Finds a key for reading; an expired one is not there. O(1).
+    /// - Parameter touches: whether that counts as a use of the key.
     @inline(__always)
-    func lookup(_ db: Database, _ key: Argument) -> Entry? {
+    func lookup(_ db: Database, _ key: Argument, touches: Bool = true) -> Entry? {
         guard let position = db.find(key) else {
             statistics.keyspaceMisses &+= 1
             return nil
@@ -16,17 +17,17 @@ extension StoreServer {
             return nil
         }
         statistics.keyspaceHits &+= 1
-        let clock = db.accessClock
-        if entry.clock != clock { entry.clock = clock }
+        if touches { db.touch(entry) }
         return entry
     }
 
     /// Finds a key for changing it; an expired one is removed. O(1).
     @inline(__always)
-    func lookupForWrite(_ db: Database, _ key: Argument) -> Database.Position? {
+    func lookupForWrite(_ db: Database, _ key: Argument, touches: Bool = true) -> Database.Position? {
         guard let position = db.find(key) else { return nil }
         let entry = Entry(position.element)
         if entry.hasExpiry, isExpired(db, entry, position) { return nil }
+        if touches { db.touch(entry) }
         return position
     }
 
@@ -43,22 +44,6 @@ extension StoreServer {
     }
 
     var isApplyingMasterStream: Bool { replication.isApplyingStream }
-
-    /// Removes an expired entry and says so.
-    func expire(_ db: Database, _ position: Database.Position) {
-        let key = Entry(position.element).key.bytes
-        db.remove(at: position)
-        key.withUnsafeBytes { expired(db, Argument($0)) }
-    }
-
-    /// Says that a key is gone whose time was over.
-    @inline(never)
-    func expired(_ db: Database, _ key: Argument) {
-        statistics.expiredKeys += 1
-        keyChanged(db, key)
-        notify(.expired, "expired", key, db)
-        feed(db, [Array("DEL".utf8), key.bytes])
-    }
 
     /// Says that a key was changed: watchers and tracking hear of it.
     @inline(__always)
@@ -107,37 +92,5 @@ extension StoreServer {
             db.add(entry)
         }
         keyReady(db, entry.key)
-    }
-
-    // MARK: active expiry
-
-    /// Removes keys whose time is over, in bounded steps: at most a millisecond at a time, on until few are left.
-    func expireActively() {
-        guard !replication.isReplica, !gate.contains(.loading), configuration.isActiveExpiryOn else { return }
-        var budget = 4000
-        let now = loop.wallMilliseconds
-        for db in databases where db.expiring.count > 0 {
-            var rounds = 0
-            while budget > 0, db.expiring.count > 0 {
-                var dead: [[UInt8]] = []
-                var seen = 0
-                for _ in 0..<16 {
-                    db.state.pointee.expiryCursor = db.expiring.scan(db.state.pointee.expiryCursor) { element in
-                        seen += 1
-                        let entry = Entry(element)
-                        if entry.expiry <= now { dead.append(entry.key.bytes) }
-                    }
-                }
-                for key in dead {
-                    key.withUnsafeBytes { bytes in
-                        if let position = db.find(Argument(bytes)) { expire(db, position) }
-                    }
-                }
-                budget -= seen + 16
-                rounds += 1
-                // A tenth of dead keys may linger until the next turn.
-                if dead.count * 10 <= seen, rounds * 16 >= min(db.expiring.bucketCount, 128) { break }
-            }
-        }
     }
 }

@@ -16,11 +16,11 @@ enum OldEncodings {
     ///
     /// Source: the comment above Redis's ziplist.c.
     /// - Returns: nil when the bytes are none. The listpack is the caller's to free.
-    static func listpack(ofZiplist bytes: UnsafeRawBufferPointer) -> Listpack? {
+    static func listpack(_ heap: Heap, ofZiplist bytes: UnsafeRawBufferPointer) -> Listpack? {
         guard bytes.count >= 11, let base = bytes.baseAddress, bytes.count <= Listpack.byteCountMax,
             Int(UInt32(littleEndian: base.loadUnaligned(as: UInt32.self))) == bytes.count
         else { return nil }
-        var pack = Listpack.empty(capacity: bytes.count)
+        var pack = Listpack.empty(heap, capacity: bytes.count)
         var at = 10
         let end = bytes.count - 1
         while at < end {
@@ -87,7 +87,7 @@ enum OldEncodings {
     ///     | count | length, field | length, free, value, free bytes | ... | 0xFF |
     ///
     /// A length is one byte up to 253, or 254 and four bytes, little-endian.
-    static func listpack(ofZipmap bytes: UnsafeRawBufferPointer) -> Listpack? {
+    static func listpack(_ heap: Heap, ofZipmap bytes: UnsafeRawBufferPointer) -> Listpack? {
         guard bytes.count >= 2, bytes[bytes.count - 1] == 0xFF else { return nil }
         let end = bytes.count - 1
         var at = 1
@@ -101,7 +101,7 @@ enum OldEncodings {
             at += 5
             return Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at - 4, as: UInt32.self)))
         }
-        var pack = Listpack.empty(capacity: bytes.count)
+        var pack = Listpack.empty(heap, capacity: bytes.count)
         while at < end {
             guard let field = length(), field <= end - at else { break }
             let fieldStart = at

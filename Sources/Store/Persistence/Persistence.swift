@@ -77,7 +77,7 @@ final class Persistence {
         let configuration = server.configuration
         let error = SnapshotFile.write(
             path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: info,
-            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
         if let error {
             server.logger.warning("Failed saving the DB: \(error)")
             return error
@@ -105,10 +105,11 @@ final class Persistence {
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
         do throws(SystemError) {
             let before = ContinuousClock.now
-            let (connection, pid) = try server.loop.forkWriter({ report in
+            let (connection, pid) = try server.loop.forkWriter({ [server] report in
+                server.becomeChild("redis-rdb-bgsave")
                 let error = SnapshotFile.write(
                     path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
-                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
                 BackgroundSave.report(copied: BackgroundSave.copiedBytes(), error, to: report)
                 return error == nil ? 0 : 1
             }, handler: save) { [weak self] status in self?.childEnded(status) }
@@ -226,7 +227,7 @@ final class Persistence {
 extension StoreServer {
     /// A reader whose databases can take the place of this server's.
     func makeReader(_ options: RDBReader.Options) -> RDBReader {
-        RDBReader(databaseCount: databases.count, hash: hash, clock: loop.clock, configuration: configuration, options: options)
+        RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }
 
     func hasKey(of others: UnsafeMutableBufferPointer<Database>) -> Bool {
@@ -252,7 +253,7 @@ extension StoreServer {
         RDBReader.release(fresh)
     }
 
-    /// Puts what a reader has read in place of the data set, all at once, and frees the old one. O(old data set).
+    /// Puts what a reader has read in place of the data set, all at once, and leaves the old one to be freed.
     func adopt(_ reader: RDBReader) {
         let fresh = reader.takeDatabases()
         for db in databases {

@@ -57,7 +57,7 @@ enum SnapshotFile {
     /// - Returns: nil, or what failed.
     static func write(
         path: String, temporary: String, databases: UnsafeMutableBufferPointer<Database>, info: SnapshotInfo, now: Int64,
-        compresses: Bool, checksums: Bool
+        compresses: Bool, checksums: Bool, policy: EvictionPolicy
     ) -> SystemError? {
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { return SystemError("open \(temporary)") }
@@ -67,7 +67,7 @@ enum SnapshotFile {
             errno = code
             return SystemError("\(what) \(temporary)")
         }
-        let writer = RDBWriter(descriptor: descriptor, compresses: compresses, checksums: checksums, syncEvery: 32 << 20)
+        let writer = RDBWriter(descriptor: descriptor, compresses: compresses, checksums: checksums, policy: policy, syncEvery: 32 << 20)
         let failure = writer.write(databases, info, now: now)
         if failure != 0 { return fail("write to", failure) }
         if fsync(descriptor) != 0 { return fail("fsync of", errno) }

@@ -26,14 +26,14 @@ enum CollectionBuilder {
         switch self {
         case .list(let list): list.free()
         case .set(let set): set?.free()
-        case .hash(let hash): if hash.encoding == .table { hash.table.freeAll() } else { hash.pack.free() }
+        case .hash(let hash): hash.free()
         case .sortedSet(let index, _, _): index.release()
         case .smallSortedSet(let pack): pack.free()
         }
     }
 
     /// What the entry is to hold, in the encoding that the configuration asks for. O(n) at most, O(n log n) for a sorted set.
-    func finish(_ configuration: StoreConfiguration, _ hash: KeyHash) -> (type: ValueType, encoding: Encoding, pointer: UnsafeMutableRawPointer) {
+    func finish(_ configuration: StoreConfiguration, _ heap: Heap) -> (type: ValueType, encoding: Encoding, pointer: UnsafeMutableRawPointer) {
         switch self {
         case .list(let list):
             let limits = ListLimits(configuration.listMaxListpackSize)
@@ -42,11 +42,11 @@ enum CollectionBuilder {
         case .set(var set):
             let limits = SetLimits(configuration)
             if set!.encoding == .intset ? set!.count > limits.numbers : set!.encoding == .listpack && set!.count > limits.entries {
-                set!.convertToTable(hash)
+                set!.convertToTable(heap)
             }
             return (.set, set!.encoding, set!.pointer)
         case .hash(var fields):
-            if fields.encoding == .listpack, fields.count > configuration.hashMaxListpackEntries { fields.convertToTable(hash) }
+            if fields.encoding == .listpack, fields.count > configuration.hashMaxListpackEntries { fields.convertToTable(heap) }
             return (.hash, fields.encoding, fields.pointer)
         case .sortedSet(let index, let elements, let longest):
             // Ascending order fills the tree best, and a file has it descending mostly.
@@ -56,11 +56,11 @@ enum CollectionBuilder {
                 for element in elements { index.tree.insert(SortedElement(element)) }
             }
             var set = SortedSet.adopt(index)
-            set.compact(longest: longest, SortedSet.Limits(configuration, hash: hash))
+            set.compact(longest: longest, SortedSet.Limits(configuration, heap))
             return (.sortedSet, set.encoding, set.pointer)
         case .smallSortedSet(let pack):
             var set = SortedSet.adopt(pack)
-            set.convertIfLarge(SortedSet.Limits(configuration, hash: hash))
+            set.convertIfLarge(SortedSet.Limits(configuration, heap))
             return (.sortedSet, set.encoding, set.pointer)
         }
     }
@@ -84,11 +84,11 @@ extension RDBReader {
 
     private func emptyBuilder(_ kind: RDB.Kind) -> CollectionBuilder {
         switch kind {
-        case .list, .listZiplist, .quicklist, .quicklist2: .list(.make())
+        case .list, .listZiplist, .quicklist, .quicklist2: .list(.make(heap))
         case .set, .setIntset, .setListpack: .set(nil)
-        case .sortedSet, .sortedSetText: .sortedSet(SortedIndex(hash: hash), elements: [], longest: 0)
-        case .sortedSetListpack, .sortedSetZiplist: .smallSortedSet(.empty())
-        default: .hash(.empty())
+        case .sortedSet, .sortedSetText: .sortedSet(SortedIndex(heap), elements: [], longest: 0)
+        case .sortedSetListpack, .sortedSetZiplist: .smallSortedSet(.empty(heap))
+        default: .hash(.empty(heap))
         }
     }
 
@@ -127,8 +127,8 @@ extension RDBReader {
         let limits = SetLimits(configuration)
         let expected = min(building!.total, RDBReader.reservationMax)
         let (set, isNew) = try withString { member in
-            var set = begun ?? StoredSet.empty(for: member, expected: expected, limits, hash)
-            let isNew = set.add(member, limits, hash)
+            var set = begun ?? StoredSet.empty(for: member, expected: expected, limits, heap)
+            let isNew = set.add(member, limits, heap)
             return (set, isNew)
         }
         building!.builder = .set(set)
@@ -141,7 +141,7 @@ extension RDBReader {
         let limits = HashLimits(configuration)
         let isNew = try withString { value in
             name.withUnsafeBytes { name in
-                let isNew = fields.set(Argument(name), value, limits, hash)
+                let isNew = fields.set(Argument(name), value, limits, heap)
                 return isNew
             }
         }
@@ -158,7 +158,7 @@ extension RDBReader {
             let member = Argument(bytes)
             let code = index.members.hash(member)
             if index.members.find(member, code) != nil { return nil }
-            let element = SortedElement.make(member, score: score)
+            let element = SortedElement.make(heap, member, score: score)
             index.members.insert(element.base, code)
             return element
         }
@@ -205,7 +205,7 @@ extension RDBReader {
     private func readIntset() throws(Stop) {
         let numbers: Intset? = try withString { bytes in
             let raw = UnsafeRawBufferPointer(start: bytes.raw, count: bytes.count)
-            return Intset.validate(raw) ? Intset.copy(raw) : nil
+            return Intset.validate(raw) ? Intset.copy(heap, raw) : nil
         }
         guard let numbers else { throw bad("what should be an intset is none") }
         building!.builder = .set(StoredSet(numbers))
@@ -215,20 +215,20 @@ extension RDBReader {
     private func readListpack() throws(Stop) -> Listpack {
         let pack: Listpack? = try withString { bytes in
             let raw = UnsafeRawBufferPointer(start: bytes.raw, count: bytes.count)
-            return Listpack.validate(raw) ? Listpack.copy(raw) : nil
+            return Listpack.validate(raw) ? Listpack.copy(heap, raw) : nil
         }
         guard let pack else { throw bad("what should be a listpack is none") }
         return pack
     }
 
     private func readZiplist() throws(Stop) -> Listpack {
-        guard let pack = try withString({ OldEncodings.listpack(ofZiplist: UnsafeRawBufferPointer(start: $0.raw, count: $0.count)) })
+        guard let pack = try withString({ OldEncodings.listpack(heap, ofZiplist: UnsafeRawBufferPointer(start: $0.raw, count: $0.count)) })
         else { throw bad("what should be a ziplist is none") }
         return pack
     }
 
     private func readZipmap() throws(Stop) -> Listpack {
-        guard let pack = try withString({ OldEncodings.listpack(ofZipmap: UnsafeRawBufferPointer(start: $0.raw, count: $0.count)) })
+        guard let pack = try withString({ OldEncodings.listpack(heap, ofZipmap: UnsafeRawBufferPointer(start: $0.raw, count: $0.count)) })
         else { throw bad("what should be a zipmap is none") }
         return pack
     }

@@ -77,6 +77,9 @@ final class RDBReader {
 
     private var current: Database
     private var expiry: Int64?
+    /// What the file says about the use of the key: seconds since the last, or the LFU counter.
+    private var idle: Int64?
+    private var frequency: UInt8?
     private var key: [UInt8] = []
     /// The collection being read.
     var building: Building?
@@ -93,17 +96,17 @@ final class RDBReader {
     /// - Parameters:
     ///   - databaseCount: how many databases there may be.
     ///   - hash: the seeded hash that the tables will live with.
-    init(databaseCount: Int, hash: KeyHash, clock: UnsafeMutablePointer<Loop.Clock>, configuration: StoreConfiguration, options: Options) {
+    init(databaseCount: Int, heap: Heap, clock: KeyspaceClock, configuration: StoreConfiguration, options: Options) {
         self.options = options
         self.configuration = configuration
-        self.hash = hash
+        self.heap = heap
         databases = .allocate(capacity: databaseCount)
-        for id in 0..<databaseCount { databases.initializeElement(at: id, to: Database(id: id, hash: hash, clock: clock)) }
+        for id in 0..<databaseCount { databases.initializeElement(at: id, to: Database(id: id, heap: heap, clock: clock)) }
         current = databases[0]
     }
 
     let configuration: StoreConfiguration
-    let hash: KeyHash
+    let heap: Heap
 
     deinit {
         memory.deallocate()
@@ -241,7 +244,7 @@ final class RDBReader {
         key = try takeString()
         try refuseUnsupported(kind)
         if kind == .string {
-            let isNew = try withString { value in add { Entry.makeString($0, value, expiry: $1, clock: $2) } }
+            let isNew = try withString { value in add { Entry.makeString(heap, $0, value, expiry: $1, clock: $2) } }
             return try conclude(isNew)
         }
         building = try startCollection(kind)
@@ -270,9 +273,9 @@ final class RDBReader {
         case .expiryMilliseconds:
             expiry = try takeNumber(Int64.self)
         case .idle:
-            _ = try takeLength()
+            idle = Int64(try takeLength())
         case .frequency:
-            _ = try takeByte()
+            frequency = try takeByte()
         case .aux:
             let name = try takeString()
             let value = try takeString()
@@ -340,8 +343,8 @@ final class RDBReader {
             finished.builder.free()
             throw bad("the key holds \(finished.kind.name) without elements")
         }
-        let value = finished.builder.finish(configuration, hash)
-        let isNew = add { Entry.make($0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
+        let value = finished.builder.finish(configuration, heap)
+        let isNew = add { Entry.make(heap, $0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
         try conclude(isNew)
     }
 
@@ -354,10 +357,10 @@ final class RDBReader {
             let key = Argument(bytes)
             let hash = current.entries.hash(key)
             let isNew = current.entries.find(key, hash) == nil
-            let entry = make(key, moment, current.accessClock)
+            let entry = make(key, moment, current.clock.clock(idle: idle, frequency: frequency))
             if isDead || !isNew {
                 entry.freeValue()
-                free(entry.base)
+                entry.free()
                 keysExpired += isNew ? 1 : 0
             } else {
                 current.entries.insert(entry.base, hash)
@@ -371,6 +374,8 @@ final class RDBReader {
     private func conclude(_ isNew: Bool) throws(Stop) {
         guard isNew else { throw bad("the key is there twice in database \(current.id)") }
         expiry = nil
+        idle = nil
+        frequency = nil
         key.removeAll(keepingCapacity: true)
         if options.isSingleValue { stage = .done }
     }

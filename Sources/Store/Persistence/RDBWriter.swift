@@ -12,6 +12,8 @@ final class RDBWriter {
     private let sink: Sink
     private let compresses: Bool
     private let checksums: Bool
+    /// Says whether what is known of the use of keys is worth writing, and which it is.
+    private let policy: EvictionPolicy
     private static let bufferSize = 65_536
     private let buffer = UnsafeMutableRawPointer.allocate(byteCount: RDBWriter.bufferSize, alignment: 16)
     private var used = 0
@@ -27,8 +29,10 @@ final class RDBWriter {
     /// - Parameters:
     ///   - compresses: strings of more than 20 bytes are compressed where that makes them shorter (`rdbcompression`).
     ///   - checksums: the file ends with its checksum; else with zero, which says that there is none (`rdbchecksum`).
-    init(compresses: Bool = true, checksums: Bool = true, sink: @escaping Sink) {
+    ///   - policy: under LRU and LFU each key comes with its idle time or its frequency, as in Redis's files.
+    init(compresses: Bool = true, checksums: Bool = true, policy: EvictionPolicy = .noEviction, sink: @escaping Sink) {
         self.sink = sink
+        self.policy = policy
         self.compresses = compresses
         self.checksums = checksums
     }
@@ -36,10 +40,12 @@ final class RDBWriter {
     /// Writes to a file, a pipe or a socket; one that does not block is waited for.
     /// - Parameter syncEvery: bytes after which the kernel is told to begin writing to the disk, so that the final fsync does not
     ///   have everything before it; 0 for never.
-    convenience init(descriptor: Int32, compresses: Bool = true, checksums: Bool = true, syncEvery: Int = 0) {
+    convenience init(
+        descriptor: Int32, compresses: Bool = true, checksums: Bool = true, policy: EvictionPolicy = .noEviction, syncEvery: Int = 0
+    ) {
         var total = 0
         var synced = 0
-        self.init(compresses: compresses, checksums: checksums) { bytes in
+        self.init(compresses: compresses, checksums: checksums, policy: policy) { bytes in
             var rest = bytes
             while rest.count > 0 {
                 let n = Glibc.write(descriptor, rest.baseAddress!, rest.count)
@@ -101,15 +107,24 @@ final class RDBWriter {
         length(db.count)
         length(db.expiring.count)
         db.entries.forEach { element in
-            if failure == 0 { write(Entry(element)) }
+            if failure == 0 { write(Entry(element), db.clock) }
         }
     }
 
-    /// Writes one key: its expiry, kind, name and value.
-    func write(_ entry: Entry) {
+    /// Writes one key: its expiry, its use, kind, name and value.
+    func write(_ entry: Entry, _ clock: KeyspaceClock) {
         if entry.hasExpiry {
             opcode(.expiryMilliseconds)
             number(UInt64(bitPattern: entry.expiry).littleEndian)
+        }
+        switch policy {
+        case .allKeysLRU, .volatileLRU:
+            opcode(.idle)
+            length(Int(clock.idle(entry.clock)))
+        case .allKeysLFU, .volatileLFU:
+            opcode(.frequency)
+            byte(UInt8(clock.frequency(entry.clock)))
+        default: break
         }
         byte(kind(of: entry).rawValue)
         string(entry.key)

@@ -83,7 +83,9 @@ final class MasterLink: ConnectionHandler {
     private func connect(to address: SocketAddress) {
         phase = .connecting
         lastInteraction = server.loop.wallMilliseconds
-        let connection = server.loop.connect(to: address, timeout: .seconds(server.configuration.replicationTimeout), handler: self)
+        // A source of the other family cannot reach the master.
+        let source = SocketAddress(numeric: server.configuration.bindSource, port: 0).flatMap { $0.host.contains(":") == address.host.contains(":") ? $0 : nil }
+        let connection = server.loop.connect(to: address, from: source, timeout: .seconds(server.configuration.replicationTimeout), handler: self)
         connection.role = "link to the master"
         self.connection = connection
     }

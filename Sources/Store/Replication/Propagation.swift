@@ -50,6 +50,16 @@ extension StoreServer {
         feedReplication(db, command)
     }
 
+    /// Passes on that a key has gone though no command said so: its time was over, or there was no room for it.
+    func feedDeletion(_ db: Database, _ key: Argument, isLazy: Bool) {
+        guard replication.isFeeding else { return }
+        withUnsafeTemporaryAllocation(of: Argument.self, capacity: 2) { words in
+            words.initializeElement(at: 0, to: isLazy ? Argument("UNLINK") : Argument("DEL"))
+            words.initializeElement(at: 1, to: key)
+            feed(db, words.baseAddress!, 2)
+        }
+    }
+
     func feedReplication(_ db: Database, _ command: [[UInt8]]) {
         withArguments(command) { replication.feed(db.id, $0, $1) }
     }

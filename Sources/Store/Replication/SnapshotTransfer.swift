@@ -34,8 +34,11 @@ final class SnapshotTransfer: ConnectionHandler {
         let now = server.loop.wallMilliseconds
         let configuration = server.configuration
         do throws(SystemError) {
-            let (reading, pid) = try server.loop.forkWriter({ descriptor in
-                RDBWriter(descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots)
+            let (reading, pid) = try server.loop.forkWriter({ [server] descriptor in
+                server.becomeChild("redis-rdb-to-slaves")
+                return RDBWriter(
+                    descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots,
+                    policy: configuration.evictionPolicy)
                     .write(databases, info, now: now)
             }, handler: self) { [weak self] status in
                 self?.childStatus = status

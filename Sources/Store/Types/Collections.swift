@@ -23,14 +23,31 @@ extension Entry {
         }
     }
 
-    /// Frees the block of a list, set, hash or sorted set. O(n).
+    /// The tree of a large sorted set.
+    var sortedTree: SortedTree? { type == .sortedSet && encoding == .sortedTree ? SortedIndex(pointer).tree : nil }
+
+    /// Frees the block of a list, set, hash or sorted set; what is large is left to `Heap.reclaim`. O(1).
     @inline(never)
     func freeCollection() {
         switch type {
         case .string: break
-        case .list: QuickList(pointer).free()
-        case .set: if encoding == .table { Table<SetMember>(adopting: pointer).freeAll() } else { free(pointer) }
-        case .hash: if encoding == .table { Table<HashField>(adopting: pointer).freeAll() } else { free(pointer) }
+        case .list:
+            let list = QuickList(pointer)
+            if list.state.pointee.nodes > Heap.gravesMin { heap.bury(.list, pointer) } else { list.free() }
+        case .set where encoding == .table && StoredSet(self).count > Heap.gravesMin:
+            StoredSet(self).table.beginRelease()
+            heap.bury(.set, pointer)
+        case .hash where encoding == .table && StoredHash(self).count > Heap.gravesMin:
+            StoredHash(self).table.beginRelease()
+            heap.bury(.hash, pointer)
+        case .sortedSet where encoding == .sortedTree && SortedIndex(pointer).count > Heap.gravesMin:
+            let index = SortedIndex(pointer)
+            index.members.beginRelease()
+            heap.bury(.sortedMembers, index.members.pointer)
+            heap.bury(.tree, index.tree.pointer)
+            index.freeHead()
+        case .set: StoredSet(self).free()
+        case .hash: StoredHash(self).free()
         case .sortedSet: SortedSet(self).release()
         }
     }
@@ -44,11 +61,6 @@ extension Table {
     /// What an entry points at.
     @inline(__always) var pointer: Pointer { Pointer(state) }
 
-    /// Frees the table and its elements, each of which is one block. O(n).
-    func freeAll() {
-        forEach { free($0) }
-        deallocate()
-    }
 }
 
 extension ReplyWriter {

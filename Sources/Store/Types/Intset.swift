@@ -7,7 +7,7 @@ import Glibc
 ///
 /// Everything is little-endian. The width is that of the number that needs most; it never shrinks.
 ///
-/// The struct names a block from malloc and does not own it: store `base` anew after every change, which may have moved it.
+/// The struct names a block of a heap and does not own it: store `base` anew after every change, which may have moved it.
 struct Intset {
     private(set) var base: UnsafeMutableRawPointer
 
@@ -15,21 +15,26 @@ struct Intset {
 
     @inline(__always) init(_ base: UnsafeMutableRawPointer) { self.base = base }
 
-    static func empty() -> Intset {
-        let set = Intset(malloc(headerSize)!)
+    static func empty(_ heap: Heap) -> Intset {
+        let set = Intset(heap.allocate(headerSize))
         set.width = 2
         set.count = 0
         return set
     }
 
     /// A copy of bytes that are an intset, which `validate` has said.
-    static func copy(_ bytes: UnsafeRawBufferPointer) -> Intset {
-        let base = malloc(bytes.count)!
+    static func copy(_ heap: Heap, _ bytes: UnsafeRawBufferPointer) -> Intset {
+        let base = heap.allocate(bytes.count)
         memcpy(base, bytes.baseAddress!, bytes.count)
         return Intset(base)
     }
 
-    func free() { Glibc.free(base) }
+    func free() { Heap.free(base, byteCount) }
+
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: base, byteCount) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> UnsafeMutableRawPointer? { Heap.moveIfSparse(base, byteCount) }
 
     private(set) var width: Int {
         get { Int(UInt32(littleEndian: base.load(as: UInt32.self))) }
@@ -95,7 +100,7 @@ struct Intset {
         if isThere { return false }
         let n = count
         let w = width
-        base = realloc(base, Intset.headerSize + (n + 1) * w)!
+        base = Heap.resize(base, from: byteCount, to: Intset.headerSize + (n + 1) * w)
         let place = base + Intset.headerSize + index * w
         memmove(place + w, place, (n - index) * w)
         store(value, index, w)
@@ -111,15 +116,16 @@ struct Intset {
         let w = width
         let place = base + Intset.headerSize + index * w
         memmove(place, place + w, (n - index - 1) * w)
+        let before = byteCount
         count = n - 1
-        base = realloc(base, byteCount)!
+        base = Heap.resize(base, from: before, to: byteCount)
         return true
     }
 
     private mutating func widen(to new: Int) {
         let old = width
         let n = count
-        base = realloc(base, Intset.headerSize + n * new)!
+        base = Heap.resize(base, from: byteCount, to: Intset.headerSize + n * new)
         // From the last on: each number is read before its bytes are written over.
         for index in stride(from: n - 1, through: 0, by: -1) { store(Intset.load(base, index, old), index, new) }
         width = new

@@ -29,27 +29,32 @@ struct ListNode {
     @inline(__always) init(_ header: UnsafeMutablePointer<Header>) { self.header = header }
 
     /// A packed node without entries, its room at the end away from `end`.
-    static func packed(capacity: Int, pushingAt end: ListEnd) -> ListNode {
+    static func packed(_ heap: Heap, capacity: Int, pushingAt end: ListEnd) -> ListNode {
         let at = end == .head ? UInt32(capacity) : 0
-        return make(size: capacity, Header(capacity: UInt32(capacity), start: at, end: at, count: 0))
+        return make(heap, size: capacity, Header(capacity: UInt32(capacity), start: at, end: at, count: 0))
     }
 
-    static func plain(_ value: Argument) -> ListNode {
+    static func plain(_ heap: Heap, _ value: Argument) -> ListNode {
         let count = UInt64(value.count)
-        let node = make(size: value.count, Header(
+        let node = make(heap, size: value.count, Header(
             capacity: 0, start: UInt32(truncatingIfNeeded: count), end: UInt32(truncatingIfNeeded: count >> 32), count: 1))
         memcpy(node.bytes, value.base, value.count)
         return node
     }
 
-    private static func make(size: Int, _ header: Header) -> ListNode {
+    private static func make(_ heap: Heap, size: Int, _ header: Header) -> ListNode {
         assert(MemoryLayout<Header>.size == headerSize)
-        let block = malloc(headerSize + size)!.bindMemory(to: Header.self, capacity: 1)
+        let block = heap.allocate(headerSize + size).bindMemory(to: Header.self, capacity: 1)
         block.initialize(to: header)
         return ListNode(block)
     }
 
-    @inline(__always) func free() { Glibc.free(header) }
+    /// Bytes that the heap was asked for.
+    private var size: Int { ListNode.headerSize + (isPlain ? plainValue.count : capacity) }
+    @inline(__always) func free() { Heap.free(header, size) }
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: header, size) }
+    private var heap: Heap { Heap.of(header, size) }
 
     @inline(__always) var next: ListNode? { header.pointee.next.map { ListNode($0) } }
     @inline(__always) var previous: ListNode? { header.pointee.previous.map { ListNode($0) } }
@@ -95,7 +100,7 @@ struct ListNode {
     }
 
     /// The entries of a packed node as a listpack, for disk and replicas; it is the caller's to free. O(n).
-    func makeListpack() -> Listpack { Listpack.around(bytes + start, used, count: count) }
+    func makeListpack() -> Listpack { Listpack.around(heap, bytes + start, used, count: count) }
 }
 
 enum ListEnd {
@@ -106,8 +111,10 @@ enum ListEnd {
 
 /// What `list-max-listpack-size` allows a node to hold.
 struct ListLimits {
-    /// Bytes of entries.
+    /// Bytes of entries that Redis would put into a node.
     let bytes: Int
+    /// Bytes of entries that fill a block of the heap well: a list's only node may have `bytes`, others have this.
+    let room: Int
     let count: Int
     /// Longer elements become plain nodes.
     let packedMax: Int
@@ -118,6 +125,7 @@ struct ListLimits {
     init(_ setting: Int) {
         let size = setting < 0 ? 2048 << min(-setting, 5) : 8192
         bytes = size &- Listpack.overhead
+        room = size &- ListNode.headerSize
         packedMax = size
         isByCount = setting >= 0
         count = setting < 0 ? .max : max(1, min(setting, 1 << 15))

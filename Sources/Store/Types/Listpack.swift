@@ -8,7 +8,7 @@ import RESP
 ///
 /// Both numbers are little-endian. `entries` 65535 means "count them". An entry is drawn above `ListpackEntry`.
 ///
-/// The struct names a block from malloc and does not own it: whoever keeps the listpack keeps `base`, and stores it anew after every
+/// The struct names a block of a heap and does not own it: whoever keeps the listpack keeps `base`, and stores it anew after every
 /// change, which may have moved it. A place in the listpack is the address of an entry, good until the next change. Values handed
 /// to `append` and its like must not lie in the listpack itself.
 struct Listpack {
@@ -27,8 +27,8 @@ struct Listpack {
 
     /// An empty listpack.
     /// - Parameter capacity: bytes of entries to expect.
-    static func empty(capacity: Int = 0) -> Listpack {
-        let pack = Listpack(malloc(overhead + capacity)!)
+    static func empty(_ heap: Heap, capacity: Int = 0) -> Listpack {
+        let pack = Listpack(heap.allocate(min(overhead + capacity, Heap.slabMax)))
         pack.byteCount = overhead
         pack.entries = 0
         pack.base.storeBytes(of: ListpackEntry.end, toByteOffset: headerSize, as: UInt8.self)
@@ -36,16 +36,16 @@ struct Listpack {
     }
 
     /// A copy of bytes that are a listpack, which `validate` has said.
-    static func copy(_ bytes: UnsafeRawBufferPointer) -> Listpack {
-        let base = malloc(bytes.count)!
+    static func copy(_ heap: Heap, _ bytes: UnsafeRawBufferPointer) -> Listpack {
+        let base = heap.allocate(bytes.count)
         memcpy(base, bytes.baseAddress!, bytes.count)
         return Listpack(base)
     }
 
     /// A listpack around bare entries.
     /// - Parameter count: how many entries these are.
-    static func around(_ entries: UnsafeRawPointer, _ size: Int, count: Int) -> Listpack {
-        let pack = Listpack(malloc(overhead + size)!)
+    static func around(_ heap: Heap, _ entries: UnsafeRawPointer, _ size: Int, count: Int) -> Listpack {
+        let pack = Listpack(heap.allocate(overhead + size))
         pack.byteCount = overhead + size
         pack.entries = UInt16(clamping: count)
         memcpy(pack.base + headerSize, entries, size)
@@ -53,7 +53,13 @@ struct Listpack {
         return pack
     }
 
-    func free() { Glibc.free(base) }
+    func free() { Heap.free(base, byteCount) }
+
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: base, byteCount) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, byteCount) }
+    var heap: Heap { Heap.of(base, byteCount) }
 
     /// Bytes of the whole listpack.
     @inline(__always)
@@ -221,9 +227,9 @@ struct Listpack {
         let total = byteCount
         if new != old {
             precondition(total + new - old <= Int(UInt32.max), "a listpack has at most 4 GiB")
-            if new > old { base = realloc(base, total + new - old)! }
+            if new > old { base = Heap.resize(base, from: total, to: total + new - old) }
             memmove(base + offset + new, base + offset + old, total - offset - old)
-            if new < old { base = realloc(base, total + new - old)! }
+            if new < old { base = Heap.resize(base, from: total, to: total + new - old) }
             byteCount = total + new - old
         }
         return base + offset

@@ -36,7 +36,7 @@ extension QuickList {
             left = node
         }
         state.pointee.count += 1
-        if isLong { return link(ListNode.plain(value), between: left, and: right) }
+        if isLong { return link(ListNode.plain(heap, value), between: left, and: right) }
         if var left, !left.isPlain, left.used + entry.size <= limits.bytes, left.count < limits.count {
             entry.write(to: open(&left, at: left.end, entry.size))
             left.count += 1
@@ -44,7 +44,7 @@ extension QuickList {
             entry.write(to: open(&right, at: right.start, entry.size))
             right.count += 1
         } else {
-            let made = ListNode.packed(capacity: entry.size, pushingAt: .tail)
+            let made = ListNode.packed(heap, capacity: entry.size, pushingAt: .tail)
             entry.write(to: made.bytes)
             made.end = entry.size
             made.count = 1
@@ -95,7 +95,7 @@ extension QuickList {
     /// Moves the entries from byte `offset` on into a node of their own behind this one.
     private func split(_ node: ListNode, at offset: Int) -> ListNode {
         let size = node.end - offset
-        let made = ListNode.packed(capacity: size, pushingAt: .tail)
+        let made = ListNode.packed(heap, capacity: size, pushingAt: .tail)
         memcpy(made.bytes, node.bytes + offset, size)
         made.end = size
         var before = 0

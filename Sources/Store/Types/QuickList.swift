@@ -25,23 +25,34 @@ struct QuickList {
     @inline(__always)
     init(_ pointer: UnsafeMutableRawPointer) { state = pointer.assumingMemoryBound(to: State.self) }
 
-    static func make() -> QuickList {
-        let block = malloc(MemoryLayout<State>.size)!.bindMemory(to: State.self, capacity: 1)
+    static func make(_ heap: Heap) -> QuickList {
+        let block = heap.allocate(MemoryLayout<State>.size).bindMemory(to: State.self, capacity: 1)
         block.initialize(to: State())
         return QuickList(block)
     }
 
     /// Frees the list with everything in it. O(nodes).
     func free() {
-        var node = head
-        while let n = node {
-            node = n.next
-            n.free()
+        var all = Int.max
+        _ = release(&all)
+    }
+
+    /// Frees a part of the list, and at last the list itself. From the first time on it is not to be used.
+    /// - Parameter nodes: how many to free yet, counted down.
+    /// - Returns: whether nothing is left.
+    func release(_ nodes: inout Int) -> Bool {
+        while let node = head {
+            if nodes <= 0 { return false }
+            nodes -= 1
+            state.pointee.head = node.next?.header
+            node.free()
         }
-        Glibc.free(state)
+        Heap.free(state, MemoryLayout<State>.size)
+        return true
     }
 
     @inline(__always) var pointer: UnsafeMutableRawPointer { UnsafeMutableRawPointer(state) }
+    @inline(__always) var heap: Heap { Heap.of(state, MemoryLayout<State>.size) }
     @inline(__always) var count: Int { state.pointee.count }
     @inline(__always) var head: ListNode? { state.pointee.head.map { ListNode($0) } }
     @inline(__always) var tail: ListNode? { state.pointee.tail.map { ListNode($0) } }
@@ -93,8 +104,8 @@ struct QuickList {
             node = roomy
         } else {
             // The first node grows as it is filled; a further one will be filled.
-            let capacity = state.pointee.nodes == 0 || limits.isByCount ? max(size, 32) : max(size, limits.bytes)
-            node = ListNode.packed(capacity: capacity, pushingAt: end)
+            let capacity = state.pointee.nodes == 0 || limits.isByCount ? max(size, 32) : max(size, limits.room)
+            node = ListNode.packed(heap, capacity: capacity, pushingAt: end)
             link(node, at: end)
         }
         node.count += 1
@@ -122,8 +133,8 @@ struct QuickList {
             node.end = start + used
             return node
         }
-        let largest = max(limits.bytes, used + size)
-        guard capacity < largest else { return nil }
+        let largest = max(state.pointee.nodes == 1 ? limits.bytes : limits.room, size)
+        guard capacity < largest, used + size <= largest else { return nil }
         let wanted = min(max(capacity * 2, used + size), largest)
         let kept = min(otherRoom, (wanted - used - size) / 4)
         return move(node, capacity: wanted, start: end == .tail ? kept : wanted - kept - used)
@@ -131,7 +142,7 @@ struct QuickList {
 
     /// Copies a packed node into another block, its entries beginning at `start`; the old block is gone.
     func move(_ node: ListNode, capacity: Int, start: Int) -> ListNode {
-        let made = ListNode.packed(capacity: capacity, pushingAt: .tail)
+        let made = ListNode.packed(heap, capacity: capacity, pushingAt: .tail)
         let used = node.used
         memcpy(made.bytes + start, node.bytes + node.start, used)
         made.start = start
@@ -143,7 +154,7 @@ struct QuickList {
 
     @inline(never)
     private func pushPlain(_ value: Argument, at end: ListEnd) {
-        link(ListNode.plain(value), at: end)
+        link(ListNode.plain(heap, value), at: end)
         state.pointee.count += 1
     }
 
@@ -217,7 +228,7 @@ struct QuickList {
     func append(_ pack: Listpack) {
         guard !pack.isEmpty else { return }
         let size = pack.byteCount - Listpack.overhead
-        let node = ListNode.packed(capacity: size, pushingAt: .tail)
+        let node = ListNode.packed(heap, capacity: size, pushingAt: .tail)
         memcpy(node.bytes, pack.start, size)
         node.end = size
         node.count = pack.count

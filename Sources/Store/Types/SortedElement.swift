@@ -13,8 +13,8 @@ struct SortedElement {
     @inline(__always) init(_ base: UnsafeMutableRawPointer) { self.base = base }
 
     @inline(__always)
-    static func make(_ member: Argument, score: Double) -> SortedElement {
-        let element = SortedElement(malloc(headerSize &+ member.count)!)
+    static func make(_ heap: Heap, _ member: Argument, score: Double) -> SortedElement {
+        let element = SortedElement(heap.allocate(headerSize &+ member.count))
         element.score = score
         element.base.storeBytes(of: UInt32(truncatingIfNeeded: member.count), toByteOffset: 8, as: UInt32.self)
         memcpy(element.base + headerSize, member.base, member.count)
@@ -22,9 +22,15 @@ struct SortedElement {
     }
 
     @inline(__always) var score: Double {
-        get { base.load(as: Double.self) }
+        get { base.loadUnaligned(as: Double.self) }
         nonmutating set { base.storeBytes(of: newValue, as: Double.self) }
     }
+
+    @inline(__always) func free() { Heap.free(base, SortedElement.headerSize &+ member.count) }
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: base, SortedElement.headerSize + member.count) }
+    /// See `Heap.copyIfSparse`.
+    func copyIfSparse() -> SortedElement? { Heap.copyIfSparse(base, SortedElement.headerSize + member.count).map { SortedElement($0) } }
 
     @inline(__always) var member: Argument {
         Argument(

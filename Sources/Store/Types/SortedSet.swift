@@ -12,9 +12,9 @@ struct SortedIndex {
 
     init(_ pointer: UnsafeMutableRawPointer) { state = pointer.assumingMemoryBound(to: State.self) }
 
-    init(hash: KeyHash) {
-        state = .allocate(capacity: 1)
-        state.initialize(to: State(tree: SortedTree(), members: Table(hash: hash)))
+    init(_ heap: Heap) {
+        state = heap.allocate(MemoryLayout<State>.size).bindMemory(to: State.self, capacity: 1)
+        state.initialize(to: State(tree: SortedTree(heap), members: Table(heap)))
     }
 
     var pointer: UnsafeMutableRawPointer { UnsafeMutableRawPointer(state) }
@@ -30,7 +30,7 @@ struct SortedIndex {
 
     @inline(__always)
     func add(_ member: Argument, _ score: Double, _ hash: UInt64) {
-        let element = SortedElement.make(member, score: score)
+        let element = SortedElement.make(members.heap, member, score: score)
         members.insert(element.base, hash)
         tree.insert(element)
     }
@@ -39,16 +39,18 @@ struct SortedIndex {
     func remove(_ element: SortedElement) {
         members.remove(element.member)
         tree.remove(element)
-        free(element.base)
+        element.free()
     }
 
     /// Frees everything. O(n).
     func release() {
-        members.forEach { Glibc.free($0) }
+        members.freeAll { SortedElement($0).free() }
         tree.deallocate()
-        members.deallocate()
-        state.deallocate()
+        freeHead()
     }
+
+    /// Frees the block that leads to the tree and the table, not these.
+    func freeHead() { Heap.free(pointer, MemoryLayout<State>.size) }
 }
 
 /// A sorted set, small or large: members with scores, ordered by (score, member).
@@ -71,8 +73,8 @@ struct SortedSet {
 
     private init(_ form: Form) { self.form = form }
 
-    static func makeSmall() -> SortedSet { SortedSet(.small(Listpack.empty())) }
-    static func makeLarge(hash: KeyHash) -> SortedSet { SortedSet(.large(SortedIndex(hash: hash))) }
+    static func makeSmall(_ heap: Heap) -> SortedSet { SortedSet(.small(Listpack.empty(heap))) }
+    static func makeLarge(_ heap: Heap) -> SortedSet { SortedSet(.large(SortedIndex(heap))) }
     /// A listpack that is known to be a sorted set.
     static func adopt(_ pack: Listpack) -> SortedSet { SortedSet(.small(pack)) }
     static func adopt(_ index: SortedIndex) -> SortedSet { SortedSet(.large(index)) }
@@ -145,7 +147,7 @@ struct SortedSet {
                 form = .small(pack)
                 return
             }
-            convert(hash: limits.hash)
+            convert(limits.heap)
         }
         guard case .large(let index) = form else { return }
         index.add(member, score)
@@ -155,12 +157,12 @@ struct SortedSet {
     struct Limits {
         let entries: Int
         let value: Int
-        let hash: KeyHash
+        let heap: Heap
 
-        init(_ configuration: StoreConfiguration, hash: KeyHash) {
+        init(_ configuration: StoreConfiguration, _ heap: Heap) {
             entries = configuration.sortedSetMaxListpackEntries
             value = configuration.sortedSetMaxListpackValue
-            self.hash = hash
+            self.heap = heap
         }
     }
 
@@ -222,22 +224,22 @@ struct SortedSet {
         }
     }
 
-    private mutating func convert(hash: KeyHash) {
+    private mutating func convert(_ heap: Heap) {
         guard case .small(let pack) = form else { return }
-        let index = SortedIndex(hash: hash)
+        let index = SortedIndex(heap)
         pack.forEachPair { member, score in member.withText { index.add($0, SortedSet.score(score)) } }
         pack.free()
         form = .large(index)
     }
 
-    /// Makes a large set of one that is beyond the limits, as foreign bytes may be.
     /// Makes a small one a large one.
-    mutating func enlarge(hash: KeyHash) {
-        if case .small = form { convert(hash: hash) }
+    mutating func enlarge(_ heap: Heap) {
+        if case .small = form { convert(heap) }
     }
 
+    /// Makes a large set of one that is beyond the limits, as foreign bytes may be.
     mutating func convertIfLarge(_ limits: Limits) {
-        if case .small(let pack) = form, pack.count / 2 > limits.entries { convert(hash: limits.hash) }
+        if case .small(let pack) = form, pack.count / 2 > limits.entries { convert(limits.heap) }
     }
 
     /// Whether foreign entries, members and scores in turn, are scores and in order.
@@ -263,7 +265,7 @@ struct SortedSet {
     /// - Parameter longest: bytes of the longest member.
     mutating func compact(longest: Int, _ limits: Limits) {
         guard case .large(let index) = form, index.count <= limits.entries, longest <= limits.value else { return }
-        var pack = Listpack.empty(capacity: index.count * (longest + 12))
+        var pack = Listpack.empty(limits.heap, capacity: index.count * (longest + 12))
         index.tree.forEach { element in
             pack.append(element.member)
             SortedSet.insert(&pack, element.score, before: pack.end)

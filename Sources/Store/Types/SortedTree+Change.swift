@@ -8,10 +8,11 @@ extension SortedTree {
         withPath { path in
             let score = element.score
             let member = element.member
-            let leaf = descend(score, member, path)
+            var leaf = descend(score, member, path)
             let index = SortedTree.lowerBound(leaf.scores, leaf.elements, 0, leaf.count, score, member)
             state.pointee.count &+= 1
             if leaf.count < SortedTree.leafMax {
+                if leaf.count == leaf.capacity { leaf = move(leaf, path) }
                 leaf.insert(score, element.base, at: index)
                 count(path, from: 1, 1)
             } else {
@@ -30,19 +31,41 @@ extension SortedTree {
         }
     }
 
-    private func split(_ leaf: Leaf, _ score: Double, _ element: Pointer, at index: Int, _ path: Path) {
-        let right = Leaf.make()
+    /// Moves a leaf into a block with a little more room than its elements need.
+    /// - Parameter more: elements that will be added at once.
+    @inline(never)
+    private func move(_ leaf: Leaf, more: Int = 0, _ path: Path) -> Leaf {
+        state.pointee.height == 0
+            ? move(leaf, more: more, slot: &state.pointee.root) : move(leaf, more: more, slot: path[1].inner.children + path[1].index)
+    }
+
+    private func move(_ leaf: Leaf, more: Int, slot: UnsafeMutablePointer<Pointer>) -> Leaf {
+        let made = Leaf.make(heap, capacity: Swift.min(SortedTree.leafMax, leaf.count + more + SortedTree.leafSpare))
+        made.previous = leaf.previous
+        made.next = leaf.next
+        leaf.move(from: 0, to: made)
+        if let previous = made.previous { previous.next = made } else { state.pointee.first = made }
+        if let next = made.next { next.previous = made } else { state.pointee.last = made }
+        slot.pointee = made.base
+        leaf.free()
+        return made
+    }
+
+    private func split(_ full: Leaf, _ score: Double, _ element: Pointer, at index: Int, _ path: Path) {
+        var leaf = full
+        let isAscending = index == leaf.count && leaf.next == nil
+        let half = leaf.count / 2
+        let right = Leaf.make(heap, capacity: (isAscending ? 1 : leaf.count - half) + SortedTree.leafSpare)
         right.previous = leaf
         right.next = leaf.next
         if let next = leaf.next { next.previous = right } else { state.pointee.last = right }
         leaf.next = right
-        let isAscending = index == leaf.count && right.next == nil
         if isAscending {
             // What comes next will most likely go behind it too: the leaf stays full.
             right.insert(score, element, at: 0)
         } else {
-            let half = leaf.count / 2
             leaf.move(from: half, to: right)
+            leaf = move(leaf, path)
             if index <= half { leaf.insert(score, element, at: index) } else { right.insert(score, element, at: index - half) }
         }
         insert(NewNode(base: right.base, score: right.scores[0], element: right.elements[0], count: right.count), isAscending, path)
@@ -64,7 +87,7 @@ extension SortedTree {
             node = split(inner, node, at: index + 1, isAscending)
             level += 1
         }
-        let root = Inner.make()
+        let root = Inner.make(heap)
         let old = NewNode(base: state.pointee.root, score: 0, element: node.element, count: state.pointee.count - node.count)
         root.insert(old, at: 0)
         root.insert(node, at: 1)
@@ -74,7 +97,7 @@ extension SortedTree {
     }
 
     private func split(_ inner: Inner, _ node: NewNode, at index: Int, _ isAscending: Bool) -> NewNode {
-        let right = Inner.make()
+        let right = Inner.make(heap)
         if isAscending {
             right.insert(node, at: 0)
             return NewNode(base: right.base, score: node.score, element: node.element, count: node.count)
@@ -92,6 +115,20 @@ extension SortedTree {
         withPath { path in
             let leaf = descend(element.score, element.member, path)
             remove(leaf, leaf.index(of: element), path)
+        }
+    }
+
+    /// Puts a copy of an element where the element is. O(log n).
+    func replace(_ element: SortedElement, with copy: SortedElement) {
+        withPath { path in
+            let leaf = descend(element.score, element.member, path)
+            leaf.elements[leaf.index(of: element)] = copy.base
+            var level = 1
+            while level <= state.pointee.height {
+                let step = path[level]
+                if step.index > 0, step.inner.elements[step.index] == element.base { step.inner.elements[step.index] = copy.base }
+                level += 1
+            }
         }
     }
 
@@ -124,7 +161,8 @@ extension SortedTree {
             if state.pointee.height > 0 { removeEmpty(leaf, path) }
         } else {
             if index == 0 { separate(path, above: 1, leaf.scores[0], leaf.elements[0]) }
-            if leaf.count <= SortedTree.leafMax / 4, state.pointee.height > 0 { mergeLeaf(path) }
+            let isSmall = leaf.count <= SortedTree.leafMax / 4 && state.pointee.height > 0
+            if !(isSmall && mergeLeaf(path)), leaf.capacity >= leaf.count + 2 * SortedTree.leafSpare { _ = move(leaf, path) }
         }
     }
 
@@ -145,7 +183,7 @@ extension SortedTree {
     private func unlink(_ leaf: Leaf) {
         if let previous = leaf.previous { previous.next = leaf.next } else { state.pointee.first = leaf.next! }
         if let next = leaf.next { next.previous = leaf.previous } else { state.pointee.last = leaf.previous! }
-        free(leaf.base)
+        leaf.free()
     }
 
     private func removeEmpty(_ leaf: Leaf, _ path: Path) {
@@ -158,7 +196,7 @@ extension SortedTree {
         let inner = path[level].inner
         inner.remove(at: index)
         if inner.count == 0 {
-            free(inner.base)
+            inner.free()
             // The tree holds something still, so that a node above has further children.
             removeChild(path, level: level + 1, at: path[level + 1].index)
             return
@@ -175,7 +213,7 @@ extension SortedTree {
             if inner.count == 1 {
                 state.pointee.root = inner.children[0]
                 state.pointee.height -= 1
-                free(inner.base)
+                inner.free()
                 if state.pointee.height > 0, Inner(state.pointee.root).count == 1 {
                     path[level - 1] = Step(inner: Inner(state.pointee.root), index: 0)
                     shrink(path, level - 1)
@@ -194,25 +232,28 @@ extension SortedTree {
         b.scores[0] = parent.scores[left + 1]
         b.elements[0] = parent.elements[left + 1]
         b.move(from: 0, to: a)
-        free(b.base)
+        b.free()
         parent.counts[left] += parent.counts[left + 1]
         parent.remove(at: left + 1)
         shrink(path, level + 1)
     }
 
-    private func mergeLeaf(_ path: Path) {
+    /// - Returns: whether the leaf was merged with a neighbour.
+    private func mergeLeaf(_ path: Path) -> Bool {
         let parent = path[1].inner
         let index = path[1].index
         let count = Leaf(parent.children[index]).count
         let left = index > 0 && Leaf(parent.children[index - 1]).count + count <= SortedTree.leafMergedMax ? index - 1 : index
-        guard left + 1 < parent.count else { return }
-        let a = Leaf(parent.children[left])
+        guard left + 1 < parent.count else { return false }
+        var a = Leaf(parent.children[left])
         let b = Leaf(parent.children[left + 1])
-        guard a.count + b.count <= SortedTree.leafMergedMax else { return }
+        guard a.count + b.count <= SortedTree.leafMergedMax else { return false }
+        if a.capacity < a.count + b.count { a = move(a, more: b.count, slot: parent.children + left) }
         b.move(from: 0, to: a)
         unlink(b)
         parent.counts[left] += parent.counts[left + 1]
         parent.remove(at: left + 1)
         shrink(path, 1)
+        return true
     }
 }

@@ -85,3 +85,37 @@ extension SortedTree {
         return rank + firstNotBefore(leaf.scores, leaf.elements, 0, leaf.count)
     }
 }
+
+extension SortedTree {
+    /// Goes along the elements from one end inwards, without looking at them.
+    struct EndCursor {
+        private var leaf: Leaf?
+        private var index: Int
+        private let isDescending: Bool
+
+        init(lowestOf tree: SortedTree) {
+            leaf = tree.state.pointee.first
+            index = 0
+            isDescending = false
+        }
+
+        init(highestOf tree: SortedTree) {
+            leaf = tree.state.pointee.last
+            index = tree.state.pointee.last.count - 1
+            isDescending = true
+        }
+
+        /// The next element; nil behind the last. O(1).
+        mutating func next() -> Pointer? {
+            while let here = leaf {
+                if isDescending ? index >= 0 : index < here.count {
+                    defer { index += isDescending ? -1 : 1 }
+                    return here.elements[index]
+                }
+                leaf = isDescending ? here.previous : here.next
+                index = isDescending ? (leaf?.count ?? 0) - 1 : 0
+            }
+            return nil
+        }
+    }
+}

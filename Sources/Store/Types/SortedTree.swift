@@ -7,8 +7,8 @@ import RESP
 /// Elements are ordered by (score, member). Scores lie in the nodes, in a row, so that a search reads members only where scores
 /// are equal.
 ///
-///     leaf:     0       8          16     24                            24 + 8L
-///               | count | previous | next | L scores                    | L elements |
+///     leaf:     0       4          8          16     24                 24 + 8C
+///               | count | C        | previous | next | C scores         | C elements |
 ///
 ///     inner:    0       8                   8 + 8F          8 + 16F      8 + 24F
 ///               | count | F scores          | F elements    | F children | F counts |
@@ -16,13 +16,15 @@ import RESP
 /// `scores[i], elements[i]` of an inner node, from i = 1 on, separate children i - 1 and i: everything in child i - 1 comes
 /// before them, nothing in child i does. An inner node's `counts[i]` is how many elements there are below child i.
 ///
-/// Nodes are split when full; one that has become small is merged with a neighbour where both fit into one. A leaf filled in
+/// A leaf's block grows and shrinks with its elements, up to `leafMax` of them. Nodes are split when full; one that has become small is merged with a neighbour where both fit into one. A leaf filled in
 /// ascending order is left full.
 struct SortedTree {
     typealias Pointer = UnsafeMutableRawPointer
 
-    static let leafMax = 32
-    static let innerMax = 32
+    static let leafMax = 48
+    static let innerMax = 31
+    /// A leaf has room for so many more elements than it needs when its block changes.
+    static let leafSpare = 4
     /// What two nodes may have together to be merged: room is left for what is added next.
     static let leafMergedMax = leafMax * 3 / 4
     static let innerMergedMax = innerMax * 3 / 4
@@ -36,15 +38,22 @@ struct SortedTree {
         var count = 0
         var first: Leaf
         var last: Leaf
+        let heap: Heap
     }
 
     let state: UnsafeMutablePointer<State>
 
-    init() {
-        state = .allocate(capacity: 1)
-        let leaf = Leaf.make()
-        state.initialize(to: State(root: leaf.base, first: leaf, last: leaf))
+    init(_ heap: Heap) {
+        state = heap.allocate(MemoryLayout<State>.size).bindMemory(to: State.self, capacity: 1)
+        let leaf = Leaf.make(heap, capacity: SortedTree.leafSpare)
+        state.initialize(to: State(root: leaf.base, first: leaf, last: leaf, heap: heap))
     }
+
+    /// The tree of a block that was buried.
+    init(_ pointer: Pointer) { state = pointer.assumingMemoryBound(to: State.self) }
+
+    @inline(__always) var pointer: Pointer { Pointer(state) }
+    @inline(__always) var heap: Heap { state.pointee.heap }
 
     @inline(__always) var count: Int { state.pointee.count }
 
@@ -54,22 +63,28 @@ struct SortedTree {
         let base: Pointer
 
         static let headerSize = 24
-        static let size = headerSize + leafMax * 16
 
         @inline(__always) init(_ base: Pointer) { self.base = base }
 
-        static func make() -> Leaf {
-            let leaf = Leaf(malloc(size)!)
+        static func make(_ heap: Heap, capacity: Int) -> Leaf {
+            let leaf = Leaf(heap.allocate(headerSize + capacity * 16))
             leaf.count = 0
+            leaf.base.storeBytes(of: UInt32(capacity), toByteOffset: 4, as: UInt32.self)
             leaf.previous = nil
             leaf.next = nil
             return leaf
         }
 
+        func free() { Heap.free(base, Leaf.headerSize + capacity * 16) }
+        /// Bytes of the block.
+        var memory: Int { Heap.capacity(of: base, Leaf.headerSize + capacity * 16) }
+
         @inline(__always) var count: Int {
-            get { base.load(as: Int.self) }
-            nonmutating set { base.storeBytes(of: newValue, as: Int.self) }
+            get { Int(base.load(as: UInt32.self)) }
+            nonmutating set { base.storeBytes(of: UInt32(truncatingIfNeeded: newValue), as: UInt32.self) }
         }
+        /// For how many elements there is room.
+        @inline(__always) var capacity: Int { Int(base.load(fromByteOffset: 4, as: UInt32.self)) }
         @inline(__always) var previous: Leaf? {
             get { base.load(fromByteOffset: 8, as: Pointer?.self).map { Leaf($0) } }
             nonmutating set { base.storeBytes(of: newValue?.base, toByteOffset: 8, as: Pointer?.self) }
@@ -82,7 +97,7 @@ struct SortedTree {
             (base + Leaf.headerSize).assumingMemoryBound(to: Double.self)
         }
         @inline(__always) var elements: UnsafeMutablePointer<Pointer> {
-            (base + Leaf.headerSize + leafMax * 8).assumingMemoryBound(to: Pointer.self)
+            (base + Leaf.headerSize + capacity &* 8).assumingMemoryBound(to: Pointer.self)
         }
 
         /// Where an element is that is in the leaf: no other element is looked at.
@@ -129,11 +144,13 @@ struct SortedTree {
 
         @inline(__always) init(_ base: Pointer) { self.base = base }
 
-        static func make() -> Inner {
-            let inner = Inner(malloc(size)!)
+        static func make(_ heap: Heap) -> Inner {
+            let inner = Inner(heap.allocate(size))
             inner.count = 0
             return inner
         }
+
+        func free() { Heap.free(base, Inner.size) }
 
         /// How many children.
         @inline(__always) var count: Int {
@@ -279,18 +296,38 @@ struct SortedTree {
 
     // MARK: whole trees
 
-    /// Frees the nodes, not the elements.
+    /// Frees the nodes, not the elements. O(n).
     func deallocate() {
-        SortedTree.release(state.pointee.root, level: state.pointee.height)
-        state.deallocate()
+        var all = Int.max
+        _ = release(&all)
     }
 
-    private static func release(_ node: Pointer, level: Int) {
-        if level > 0 {
-            let inner = Inner(node)
-            for i in 0..<inner.count { release(inner.children[i], level: level - 1) }
+    /// Frees a part of the nodes, and at last the tree itself. From the first time on the tree is not to be used.
+    /// - Parameter leaves: how many to free yet, counted down. Inner nodes, one to many leaves, go at the end.
+    /// - Returns: whether nothing is left.
+    func release(_ leaves: inout Int) -> Bool {
+        while leaves > 0 {
+            let leaf = state.pointee.first
+            guard let next = leaf.next else {
+                leaf.free()
+                releaseInner(state.pointee.root, level: state.pointee.height)
+                Heap.free(state, MemoryLayout<State>.size)
+                return true
+            }
+            state.pointee.first = next
+            leaf.free()
+            leaves -= 1
         }
-        free(node)
+        return false
+    }
+
+    private func releaseInner(_ node: Pointer, level: Int) {
+        guard level > 0 else { return }
+        let inner = Inner(node)
+        if level > 1 {
+            for i in 0..<inner.count { releaseInner(inner.children[i], level: level - 1) }
+        }
+        inner.free()
     }
 
     /// Visits every element in order. O(n).

@@ -4,42 +4,72 @@ import RESP
 
 /// One field of a hash with its value, in one allocation.
 ///
-///     0                4                8         8 or 16
-///     | fieldCount (4) | valueCount (4) | [expiry] | field bytes | value bytes |
+///     0           1                2                4             4 or 12
+///     | flags (1) | fieldCount (1) | valueCount (2) | [expiry]    | field bytes | value bytes |
+///     | flags (1) | 0 (3) | fieldCount (4) | valueCount (4) | [expiry]          | field bytes | value bytes |
 ///
-/// The top bit of `fieldCount` says that `expiry`, milliseconds since 1970, is there; no command sets one yet.
+/// The second layout is for what the first has no room for; `flags` says which it is, and whether `expiry`, milliseconds since 1970, is
+/// there; no command sets one yet.
 struct HashField: TableElement {
     typealias Pointer = UnsafeMutableRawPointer
 
     let base: Pointer
 
-    private static let expiryBit: UInt32 = 1 << 31
+    private static let longFlag: UInt8 = 1
+    private static let expiryFlag: UInt8 = 2
+    private static let shortHead = 4
+    private static let longHead = 12
 
     @inline(__always) init(_ base: Pointer) { self.base = base }
 
     @inline(__always)
-    static func make(_ field: Argument, _ value: Argument) -> HashField {
-        precondition(field.count < Int(expiryBit), "a field has less than 2 GiB")
-        let made = HashField(malloc(8 &+ field.count &+ value.count)!)
-        made.base.storeBytes(of: UInt32(truncatingIfNeeded: field.count), as: UInt32.self)
-        made.base.storeBytes(of: UInt32(truncatingIfNeeded: value.count), toByteOffset: 4, as: UInt32.self)
-        memcpy(made.base + 8, field.base, field.count)
-        memcpy(made.base + 8 + field.count, value.base, value.count)
+    static func make(_ heap: Heap, _ field: Argument, _ value: Argument) -> HashField {
+        let isLong = field.count > Int(UInt8.max) || value.count > Int(UInt16.max)
+        let head = isLong ? longHead : shortHead
+        let made = HashField(heap.allocate(head &+ field.count &+ value.count))
+        if isLong {
+            made.base.storeBytes(of: UInt32(longFlag), as: UInt32.self)
+            made.base.storeBytes(of: UInt32(truncatingIfNeeded: field.count), toByteOffset: 4, as: UInt32.self)
+        } else {
+            made.base.storeBytes(of: UInt32(truncatingIfNeeded: field.count << 8), as: UInt32.self)
+        }
+        made.setValueCount(value.count)
+        memcpy(made.base + head, field.base, field.count)
+        memcpy(made.base + head + field.count, value.base, value.count)
         return made
     }
 
     /// A block of its own with the same in it.
-    func copied() -> HashField {
-        let size = (bytes - base) + fieldCount + valueCount
-        let made = malloc(size)!
+    func copied(_ heap: Heap) -> HashField {
+        let made = heap.allocate(size)
         memcpy(made, base, size)
         return HashField(made)
     }
 
     @inline(__always) private var head: UInt32 { base.load(as: UInt32.self) }
-    @inline(__always) private var bytes: Pointer { base + (head & HashField.expiryBit != 0 ? 16 : 8) }
-    @inline(__always) private var fieldCount: Int { Int(head & ~HashField.expiryBit) }
-    @inline(__always) private var valueCount: Int { Int(base.load(fromByteOffset: 4, as: UInt32.self)) }
+    @inline(__always) private var isLong: Bool { head & UInt32(HashField.longFlag) != 0 }
+    @inline(__always) private var bytes: Pointer {
+        base + (isLong ? HashField.longHead : HashField.shortHead) + (head & UInt32(HashField.expiryFlag) != 0 ? 8 : 0)
+    }
+    @inline(__always) private var fieldCount: Int {
+        isLong ? Int(base.load(fromByteOffset: 4, as: UInt32.self)) : Int(head >> 8 & 0xFF)
+    }
+    @inline(__always) private var valueCount: Int { isLong ? Int(base.load(fromByteOffset: 8, as: UInt32.self)) : Int(head >> 16) }
+
+    @inline(__always) private func setValueCount(_ count: Int) {
+        if isLong {
+            base.storeBytes(of: UInt32(truncatingIfNeeded: count), toByteOffset: 8, as: UInt32.self)
+        } else {
+            base.storeBytes(of: UInt16(truncatingIfNeeded: count), toByteOffset: 2, as: UInt16.self)
+        }
+    }
+
+    @inline(__always) private var size: Int { bytes - base &+ fieldCount &+ valueCount }
+    @inline(__always) func free() { Heap.free(base, size) }
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: base, size) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, size) }
 
     @inline(__always)
     var field: Argument { Argument(base: UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)), count: fieldCount) }
@@ -62,9 +92,12 @@ struct HashField: TableElement {
     func overwrite(_ value: Argument) -> Bool {
         if value.count != valueCount {
             let needed = (bytes - base) &+ fieldCount &+ value.count
-            let usable = malloc_usable_size(base)
-            guard needed <= usable, usable <= 64 || needed >= usable / 2 else { return false }
-            base.storeBytes(of: UInt32(truncatingIfNeeded: value.count), toByteOffset: 4, as: UInt32.self)
+            let usable = Heap.capacity(of: base, size)
+            // Whether the heap sees the block as a large one must not change.
+            guard needed <= usable, needed >= usable &- max(8, usable >> 4), isLong || value.count <= Int(UInt16.max),
+                (needed > Heap.slabMax) == (size > Heap.slabMax)
+            else { return false }
+            setValueCount(value.count)
         }
         memcpy(bytes + fieldCount, value.base, value.count)
         return true
@@ -106,7 +139,12 @@ struct StoredHash {
         pointer = pack.base
     }
 
-    static func empty() -> StoredHash { StoredHash(Listpack.empty()) }
+    static func empty(_ heap: Heap) -> StoredHash { StoredHash(Listpack.empty(heap)) }
+
+    /// Frees everything. O(n).
+    func free() {
+        if encoding == .table { table.freeAll { HashField($0).free() } } else { pack.free() }
+    }
 
     @inline(__always)
     func store(in entry: Entry) {
@@ -129,43 +167,43 @@ struct StoredHash {
     /// Gives a field a value.
     /// - Returns: whether the field is new.
     @inline(__always)
-    mutating func set(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ hash: KeyHash) -> Bool {
+    mutating func set(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ heap: Heap) -> Bool {
         if encoding == .table { return setInTable(field, value) }
-        return setInListpack(field, value, limits, hash)
+        return setInListpack(field, value, limits, heap)
     }
 
     private func setInTable(_ field: Argument, _ value: Argument) -> Bool {
         let table = self.table
         let hash = table.hash(field)
         guard let position = table.find(field, hash) else {
-            table.insert(HashField.make(field, value).base, hash)
+            table.insert(HashField.make(table.heap, field, value).base, hash)
             return true
         }
         let old = HashField(position.element)
         if !old.overwrite(value) {
-            position.element = HashField.make(field, value).base
-            free(old.base)
+            position.element = HashField.make(table.heap, field, value).base
+            old.free()
         }
         return false
     }
 
-    private mutating func setInListpack(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ hash: KeyHash) -> Bool {
+    private mutating func setInListpack(_ field: Argument, _ value: Argument, _ limits: HashLimits, _ heap: Heap) -> Bool {
         var pack = self.pack
         if field.count > limits.value || value.count > limits.value || !pack.isSafe(toAdd: field.count + value.count + 20) {
-            convertToTable(hash)
+            convertToTable(heap)
             return setInTable(field, value)
         }
         if let place = pack.find(field, stride: 2) {
             pack.replace(pack.next(place)!, with: value)
             pointer = pack.base
             // The threshold may have been lowered.
-            if pack.count / 2 > limits.entries { convertToTable(hash) }
+            if pack.count / 2 > limits.entries { convertToTable(heap) }
             return false
         }
         pack.append(field)
         pack.append(value)
         pointer = pack.base
-        if pack.count / 2 > limits.entries { convertToTable(hash) }
+        if pack.count / 2 > limits.entries { convertToTable(heap) }
         return true
     }
 
@@ -173,7 +211,7 @@ struct StoredHash {
     mutating func remove(_ field: Argument) -> Bool {
         if encoding == .table {
             guard let element = table.remove(field) else { return false }
-            free(element)
+            HashField(element).free()
             return true
         }
         var pack = self.pack
@@ -185,12 +223,12 @@ struct StoredHash {
 
     /// Makes a table of the listpack. O(n).
     /// - Parameter expected: fields to make room for.
-    mutating func convertToTable(_ hash: KeyHash, expected: Int = 0) {
+    mutating func convertToTable(_ heap: Heap, expected: Int = 0) {
         guard encoding == .listpack else { return }
-        let made = Table<HashField>(hash: hash)
+        let made = Table<HashField>(heap)
         made.reserve(max(expected, pack.count / 2 + 1))
         forEach { field, value in
-            field.withText { field in value.withText { made.insert(HashField.make(field, $0).base) } }
+            field.withText { field in value.withText { made.insert(HashField.make(heap, field, $0).base) } }
         }
         pack.free()
         encoding = .table

@@ -13,8 +13,8 @@ struct SetMember: TableElement {
     @inline(__always) init(_ base: Pointer) { self.base = base }
 
     @inline(__always)
-    static func make(_ member: Argument) -> SetMember {
-        let made = SetMember(malloc(4 &+ member.count)!)
+    static func make(_ heap: Heap, _ member: Argument) -> SetMember {
+        let made = SetMember(heap.allocate(4 &+ member.count))
         made.base.storeBytes(of: UInt32(truncatingIfNeeded: member.count), as: UInt32.self)
         memcpy(made.base + 4, member.base, member.count)
         return made
@@ -26,7 +26,11 @@ struct SetMember: TableElement {
     @inline(__always) var value: ListpackValue { ListpackValue(base + 4, count) }
 
     @inline(__always) static func key(of element: Pointer) -> Argument { SetMember(element).bytes }
-    @inline(__always) func free() { Glibc.free(base) }
+    @inline(__always) func free() { Heap.free(base, 4 &+ count) }
+    /// Bytes of the block.
+    var memory: Int { Heap.capacity(of: base, 4 + count) }
+    /// See `Heap.moveIfSparse`.
+    func moveIfSparse() -> Pointer? { Heap.moveIfSparse(base, 4 + count) }
 }
 
 /// What `set-max-intset-entries`, `set-max-listpack-entries` and `set-max-listpack-value` allow the small encodings to hold.
@@ -74,10 +78,10 @@ struct StoredSet {
 
     /// An empty set in the encoding that suits its first member.
     /// - Parameter expected: how many members are about to be added.
-    static func empty(for member: Argument, expected: Int, _ limits: SetLimits, _ hash: KeyHash) -> StoredSet {
-        if expected <= limits.numbers, member.integer != nil { return StoredSet(Intset.empty()) }
-        if expected <= limits.entries { return StoredSet(Listpack.empty()) }
-        let table = Table<SetMember>(hash: hash)
+    static func empty(for member: Argument, expected: Int, _ limits: SetLimits, _ heap: Heap) -> StoredSet {
+        if expected <= limits.numbers, member.integer != nil { return StoredSet(Intset.empty(heap)) }
+        if expected <= limits.entries { return StoredSet(Listpack.empty(heap)) }
+        let table = Table<SetMember>(heap)
         table.reserve(expected)
         return StoredSet(table)
     }
@@ -89,7 +93,11 @@ struct StoredSet {
     }
 
     func free() {
-        if encoding == .table { table.freeAll() } else { Glibc.free(pointer) }
+        switch encoding {
+        case .table: table.freeAll { SetMember($0).free() }
+        case .intset: intset.free()
+        default: pack.free()
+        }
     }
 
     var pack: Listpack { Listpack(pointer) }
@@ -126,20 +134,20 @@ struct StoredSet {
     /// Adds a member.
     /// - Returns: whether it is new.
     @inline(__always)
-    mutating func add(_ member: Argument, _ limits: SetLimits, _ hash: KeyHash) -> Bool {
+    mutating func add(_ member: Argument, _ limits: SetLimits, _ heap: Heap) -> Bool {
         if encoding == .table { return addToTable(member) }
-        return addToSmall(member, limits, hash)
+        return addToSmall(member, limits, heap)
     }
 
     private func addToTable(_ member: Argument) -> Bool {
         let table = self.table
         let hash = table.hash(member)
         if table.find(member, hash) != nil { return false }
-        table.insert(SetMember.make(member).base, hash)
+        table.insert(SetMember.make(table.heap, member).base, hash)
         return true
     }
 
-    private mutating func addToSmall(_ member: Argument, _ limits: SetLimits, _ hash: KeyHash) -> Bool {
+    private mutating func addToSmall(_ member: Argument, _ limits: SetLimits, _ heap: Heap) -> Bool {
         if encoding == .listpack {
             var pack = self.pack
             if pack.find(member) != nil { return false }
@@ -148,24 +156,24 @@ struct StoredSet {
                 pointer = pack.base
                 return true
             }
-            convertToTable(hash)
+            convertToTable(heap)
             return addToTable(member)
         }
         var numbers = intset
         if let number = member.integer {
             guard numbers.insert(number) else { return false }
             pointer = numbers.base
-            if numbers.count > limits.numbers { convertToTable(hash) }
+            if numbers.count > limits.numbers { convertToTable(heap) }
             return true
         }
         if numbers.count < limits.entries, member.count <= limits.value, longestNumber(numbers) <= limits.value {
-            convertToListpack()
+            convertToListpack(heap)
             var pack = self.pack
             pack.append(member)
             pointer = pack.base
             return true
         }
-        convertToTable(hash)
+        convertToTable(heap)
         return addToTable(member)
     }
 
@@ -179,7 +187,7 @@ struct StoredSet {
     mutating func remove(_ member: Argument) -> Bool {
         if encoding == .table {
             guard let element = table.remove(member) else { return false }
-            Glibc.free(element)
+            SetMember(element).free()
             return true
         }
         return removeFromSmall(member)
@@ -204,8 +212,8 @@ struct StoredSet {
 
     // MARK: conversion
 
-    private mutating func convertToListpack() {
-        var made = Listpack.empty(capacity: intset.count * 6)
+    private mutating func convertToListpack(_ heap: Heap) {
+        var made = Listpack.empty(heap, capacity: intset.count * 6)
         intset.forEach { made.append($0) }
         intset.free()
         encoding = .listpack
@@ -214,35 +222,21 @@ struct StoredSet {
 
     /// Makes a table of whatever it is. O(n).
     /// - Parameter expected: members to make room for.
-    mutating func convertToTable(_ hash: KeyHash, expected: Int = 0) {
+    mutating func convertToTable(_ heap: Heap, expected: Int = 0) {
         guard encoding != .table else { return }
-        let made = Table<SetMember>(hash: hash)
+        let made = Table<SetMember>(heap)
         made.reserve(max(expected, count + 1))
-        forEach { value in value.withText { made.insert(SetMember.make($0).base) } }
-        Glibc.free(pointer)
+        forEach { value in value.withText { made.insert(SetMember.make(heap, $0).base) } }
+        free()
         encoding = .table
         pointer = made.pointer
     }
 
     /// Makes a table when `added` members are about to be added and cannot all fit otherwise.
-    mutating func prepare(toAdd added: Int, _ limits: SetLimits, _ hash: KeyHash) {
+    mutating func prepare(toAdd added: Int, _ limits: SetLimits, _ heap: Heap) {
         if (encoding == .listpack && added > limits.entries) || (encoding == .intset && added > limits.numbers) {
-            convertToTable(hash, expected: added)
+            convertToTable(heap, expected: added)
         }
-    }
-
-    /// Makes an intset of a listpack that holds numbers only. O(n).
-    mutating func convertToIntsetIfNumbers(_ limits: SetLimits) {
-        guard encoding == .listpack, count <= limits.numbers else { return }
-        var numbers = Intset.empty()
-        var isAllNumbers = true
-        pack.forEach { value in
-            if let number = value.integer { _ = numbers.insert(number) } else { isAllNumbers = false }
-        }
-        if !isAllNumbers { return numbers.free() }
-        pack.free()
-        encoding = .intset
-        pointer = numbers.base
     }
 
     // MARK: members

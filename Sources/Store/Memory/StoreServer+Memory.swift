@@ -1,0 +1,99 @@
+import CLinux
+import Glibc
+import Reactor
+
+/// What the server knows about its memory between two looks at the allocator.
+struct MemoryState {
+    /// Bytes that malloc had handed out for anything but the data when it was last asked.
+    var other = 0
+    /// `other` before there was any data.
+    var atStart = 0
+    var nextLook: Int64 = 0
+    var isFreeing = false
+    var defragmentation = Defragmentation()
+    /// The waste that the last defragmentation left, and when another may begin whatever the waste.
+    var wasteLeft = 0
+    var nextDefragmentation: Int64 = 0
+}
+
+extension StoreServer {
+    /// Bytes in use: keys, values and tables as of this moment, and everything else as of the last tenth of a second. O(1).
+    @inline(__always) var usedMemory: Int { heap.used &+ memory.other }
+
+    /// Asks malloc what it has handed out for anything but the data.
+    func lookAtMemory() {
+        let before = StoreServer.nanoseconds()
+        let allocator = mallinfo2()
+        memory.other = max(0, Int(allocator.uordblks) + Int(allocator.hblkhd) - heap.state.pointee.malloced)
+        if memory.atStart == 0 { memory.atStart = memory.other }
+        statistics.peakMemory = max(statistics.peakMemory, usedMemory)
+        // It goes through all free blocks: when these are many it is asked seldom.
+        let took = Int64(StoreServer.nanoseconds() - before) / 1000
+        memory.nextLook = loop.wallMilliseconds + min(10_000, took / 5)
+    }
+
+    /// Ten times a second.
+    func memoryCron() {
+        if loop.wallMilliseconds >= memory.nextLook { lookAtMemory() }
+        statistics.peakMemory = max(statistics.peakMemory, usedMemory)
+        heap.purge(keep: 16 + heap.state.pointee.slabs / 32, most: 64)
+        for db in databases {
+            if db.entries.isResizing { db.entries.step(256) }
+            if db.expiring.isResizing { db.expiring.step(256) }
+        }
+        reclaimLater()
+        defragmentIfWasteful()
+    }
+
+    // MARK: freeing in steps
+
+    /// How long freeing, and moving, may take at a time.
+    private static let stepNanoseconds: UInt64 = 500_000
+
+    /// Sees to it that what is to be freed in steps will be.
+    @inline(__always)
+    func reclaimLater() {
+        if heap.isReclaiming, !memory.isFreeing { scheduleFreeing() }
+    }
+
+    @inline(never)
+    private func scheduleFreeing() {
+        memory.isFreeing = true
+        loop.schedule(after: .milliseconds(1), label: "store freeing") { [unowned self] in
+            memory.isFreeing = false
+            let end = StoreServer.nanoseconds() + StoreServer.stepNanoseconds
+            repeat { heap.reclaim(256) } while heap.isReclaiming && StoreServer.nanoseconds() < end
+            heap.purge(keep: 16 + heap.state.pointee.slabs / 32, most: 16)
+            if heap.isReclaiming { scheduleFreeing() }
+        }
+    }
+
+    // MARK: defragmentation
+
+    private func defragmentIfWasteful() {
+        guard !memory.defragmentation.isRunning, !heap.isReclaiming, !persistence.isSaving, !gate.contains(.loading) else { return }
+        let waste = heap.waste
+        // Less than that is left by the slabs that are being filled.
+        guard waste > heap.held / 16, waste > 1 << 20 else { return }
+        guard waste > memory.wasteLeft + memory.wasteLeft / 4 || loop.wallMilliseconds >= memory.nextDefragmentation else { return }
+        memory.nextDefragmentation = loop.wallMilliseconds + 10_000
+        memory.wasteLeft = waste
+        guard heap.beginEvacuation() else { return }
+        memory.defragmentation.begin()
+        scheduleDefragmentation()
+    }
+
+    private func scheduleDefragmentation() {
+        loop.schedule(after: .milliseconds(5), label: "store defragmentation") { [unowned self] in
+            // A child shares all pages: moving would copy them.
+            if persistence.isSaving { return scheduleDefragmentation() }
+            let end = StoreServer.nanoseconds() + StoreServer.stepNanoseconds
+            var isDone = false
+            repeat { isDone = memory.defragmentation.step(databases, 64) } while !isDone && StoreServer.nanoseconds() < end
+            heap.purge(keep: 16, most: 16)
+            if !isDone { return scheduleDefragmentation() }
+            heap.endEvacuation()
+            memory.wasteLeft = heap.waste
+        }
+    }
+}
