@@ -29,6 +29,7 @@ def test_both_answer_the_same(pair_with, capsys):
     if summary.failures:
         pytest.fail("\n\n".join(summary.failures) + f"\n\n{summary}", pytrace=False)
     assert summary.commands >= COMMANDS
+    assert len(summary.unsteady) <= 2, "\n\n".join(summary.unsteady)
     with capsys.disabled():
         print(f"\n{summary}")
 

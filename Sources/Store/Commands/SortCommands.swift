@@ -73,8 +73,8 @@ extension StoreServer {
         var isAlphabetic = false
         var store: Argument?
 
-        /// A BY pattern without a star sorts nothing.
-        var isUnsorted: Bool { by.map { memchr($0.base, 0x2A, $0.count) == nil } ?? false }
+        /// A BY pattern without a star was given: nothing is sorted, whatever other pattern follows.
+        var isUnsorted = false
     }
 
     private struct SortItem {
@@ -106,6 +106,7 @@ extension StoreServer {
                 i += 1
             } else if option.isWord("by"), left >= 1 {
                 options.by = call[i + 1]
+                if memchr(call[i + 1].base, 0x2A, call[i + 1].count) == nil { options.isUnsorted = true }
                 i += 1
             } else if option.isWord("get"), left >= 1 {
                 options.get.append(call[i + 1])
