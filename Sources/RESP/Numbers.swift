@@ -51,14 +51,22 @@ public enum Decimal {
         return n
     }
 
+    /// The whole number that a double is and is printed as; nil for any other and for -0. Half of what 64 bits hold is where Redis's
+    /// d2string stops to print whole numbers as such.
+    @inline(__always)
+    static func whole(_ value: Double) -> Int64? {
+        guard abs(value) < 4_611_686_018_427_387_904 else { return nil }
+        let number = Int64(value)
+        return Double(number) == value && (number != 0 || value.sign == .plus) ? number : nil
+    }
+
     /// The shortest text that reads back as the same double, in the form that Redis 7.2 prints scores: whole numbers without
     /// a point, an exponent only for the very large and the very small, `inf`, `-inf`, `nan`.
     public static func shortest(_ value: Double) -> String {
         if value.isNaN { return "nan" }
         if value.isInfinite { return value < 0 ? "-inf" : "inf" }
         if value == 0 { return value.sign == .minus ? "-0" : "0" }
-        // Half of what 64 bits hold is where Redis's d2string stops to print whole numbers as such.
-        if value == value.rounded(), abs(value) < 4_611_686_018_427_387_904 { return "\(Int64(value))" }
+        if let whole = whole(value) { return "\(whole)" }
         // Swift prints the shortest digits too; only their arrangement differs.
         var digits: [UInt8] = []
         var exponent = 0

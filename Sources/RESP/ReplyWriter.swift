@@ -142,6 +142,17 @@ public struct ReplyWriter {
 
     /// A double, or its text as a bulk string.
     public func double(_ value: Double) {
+        // Most scores are whole numbers, and those need no String.
+        if let whole = Decimal.whole(value) {
+            withUnsafeTemporaryAllocation(byteCount: Decimal.int64Max, alignment: 1) { area in
+                let count = Decimal.write(whole, to: area.baseAddress!)
+                guard isRESP3 else { return bulk(UnsafeRawPointer(area.baseAddress!), count) }
+                raw(",")
+                out.append(UnsafeRawBufferPointer(start: area.baseAddress!, count: count))
+                raw("\r\n")
+            }
+            return
+        }
         let text = Decimal.shortest(value)
         if isRESP3 {
             raw(",")
