@@ -236,7 +236,8 @@ extension StoreServer {
         slot?.pointee.rejected += 1
         errors.pointee.failures = nil
         if let slot, slot.pointee.name == Argument("EXEC") {
-            if client.transaction != nil { endTransaction(client) }
+            // What is watched is forgotten by it too, in a transaction or not.
+            endTransaction(client)
             // The general code is not repeated behind this one.
             let reason = line.starts(with: "ERR ".utf8) ? line.dropFirst(4) : line[...]
             client.reply.error(Array("EXECABORT Transaction discarded because of: ".utf8) + reason)
