@@ -7,10 +7,9 @@ import Glibc
 // through, copied, written out and read back, and the copy is written as the same bytes. The same bytes as a bare listpack: what
 // passes `validate` has as many entries from the end as from the start.
 
-private var hash: KeyHash { KeyHash(seed0: 1, seed1: 2) }
 private var key: Argument { Argument("key") }
 
-private func read(_ payload: UnsafeRawBufferPointer, _ clock: UnsafeMutablePointer<Loop.Clock>) -> RDBReader? {
+private func read(_ payload: UnsafeRawBufferPointer, _ clock: KeyspaceClock, _ heap: Heap) -> RDBReader? {
     var file: [UInt8] = []
     let writer = RDBWriter(compresses: false, checksums: false) {
         file.append(contentsOf: $0)
@@ -25,7 +24,7 @@ private func read(_ payload: UnsafeRawBufferPointer, _ clock: UnsafeMutablePoint
     options.verifiesChecksum = false
     options.isSingleValue = true
     options.stringMax = 1 << 20
-    let reader = RDBReader(databaseCount: 1, hash: hash, clock: clock, configuration: StoreConfiguration(), options: options)
+    let reader = RDBReader(databaseCount: 1, heap: heap, clock: clock, configuration: StoreConfiguration(), options: options)
     do {
         guard case .done = try file.withUnsafeBytes({ try reader.feed($0) }) else { return nil }
         return reader
@@ -47,9 +46,9 @@ private func written(_ entry: Entry) -> [UInt8] {
     return bytes
 }
 
-private func checkListpack(_ bytes: UnsafeRawBufferPointer) {
+private func checkListpack(_ bytes: UnsafeRawBufferPointer, _ heap: Heap) {
     guard Listpack.validate(bytes) else { return }
-    let pack = Listpack.copy(bytes)
+    let pack = Listpack.copy(heap, bytes)
     defer { pack.free() }
     var forth = 0
     var sum = 0
@@ -71,19 +70,29 @@ private func checkListpack(_ bytes: UnsafeRawBufferPointer) {
 public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     guard count > 1 else { return 0 }
     let bytes = UnsafeRawBufferPointer(start: start, count: count)
-    checkListpack(bytes)
-    guard RDB.Kind(rawValue: bytes[0]) != nil else { return 0 }
-    let clock = UnsafeMutablePointer<Loop.Clock>.allocate(capacity: 1)
-    clock.initialize(to: Loop.Clock())
-    defer { clock.deallocate() }
-    guard let reader = read(bytes, clock), let position = reader.databases[0].find(key) else { return 0 }
+    let heap = Heap(hash: KeyHash(seed0: 1, seed1: 2))
+    checkListpack(bytes, heap)
+    if RDB.Kind(rawValue: bytes[0]) != nil { checkDump(bytes, heap) }
+    heap.reclaim()
+    heap.deallocate()
+    return 0
+}
+
+private func checkDump(_ bytes: UnsafeRawBufferPointer, _ heap: Heap) {
+    let time = UnsafeMutablePointer<Loop.Clock>.allocate(capacity: 1)
+    time.initialize(to: Loop.Clock())
+    let clock = KeyspaceClock(time)
+    defer {
+        clock.deallocate()
+        time.deallocate()
+    }
+    guard let reader = read(bytes, clock, heap), let position = reader.databases[0].find(key) else { return }
     let entry = Entry(position.element)
-    let copy = entry.copied(to: Argument("copy"), expiry: nil, clock: 0, hash)
+    let copy = entry.copied(to: Argument("copy"), expiry: nil, clock: 0, heap)
     let first = written(entry)
     // A table's order is its own: only what it holds must be as much.
     precondition(first.count == written(copy).count, "a copy is written as \(written(copy).count) bytes instead of \(first.count)")
     copy.freeValue()
-    free(copy.base)
-    guard first.withUnsafeBytes({ read($0, clock) }) != nil else { fatalError("what was written is not read back") }
-    return 0
+    copy.free()
+    guard first.withUnsafeBytes({ read($0, clock, heap) }) != nil else { fatalError("what was written is not read back") }
 }

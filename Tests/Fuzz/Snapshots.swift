@@ -16,9 +16,13 @@ public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
 }
 
 private func readSnapshot(_ start: UnsafePointer<UInt8>, _ count: Int, _ heap: Heap) {
-    let clock = UnsafeMutablePointer<Loop.Clock>.allocate(capacity: 1)
-    clock.initialize(to: Loop.Clock())
-    defer { clock.deallocate() }
+    let time = UnsafeMutablePointer<Loop.Clock>.allocate(capacity: 1)
+    time.initialize(to: Loop.Clock())
+    let clock = KeyspaceClock(time)
+    defer {
+        clock.deallocate()
+        time.deallocate()
+    }
     var options = RDBReader.Options()
     options.verifiesChecksum = false
     options.stringMax = 1 << 20

@@ -27,6 +27,9 @@ struct KeyspaceClock {
         use.initialize(to: KeyUse())
     }
 
+    /// Gives back what it allocated; the loop's clock is the loop's.
+    func deallocate() { use.deallocate() }
+
     @inline(__always) var milliseconds: Int64 { loop.pointee.wallMilliseconds }
 
     /// What a new entry begins with.
