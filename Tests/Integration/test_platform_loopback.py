@@ -58,6 +58,11 @@ def test_the_master_is_killed_and_writing_goes_on(loopback_platform, kinds):
     writer = Writer(platform)
     wait_until(lambda: len(writer.acknowledged) > 100, 10, "the writer writing")
     old = platform.master()
+    # A Redis calls a replica online that has its snapshot and none of the stream yet; what it has acknowledged has arrived.
+    def following():
+        with old.raw() as client:
+            return client.call("SET", "both", "follow") == b"+OK\r\n" and client.call("WAIT", 2, 1000) == b":2\r\n"
+    wait_until(following, 20, "both replicas acknowledging")
     struck = time.monotonic()
     old.kill()
     new = platform.wait_new_master(old)
