@@ -14,6 +14,9 @@ struct WakeupCoalescing {
     static let pause: UInt64 = 50_000
     /// Events that a pause must gather on average to be worth its own wake-up.
     private static let gatheredMin = 4
+    /// Pauses must bring requests at this share of the time that they took before, or less. Clients who wait for answers come sooner
+    /// when they are answered together; those who come at their own pace would only be answered later.
+    private static let gain = 0.97
     private static let trialPauses = 32
     private static let provenPauses = 512
     private static let shortWaitsMin = 128
@@ -58,7 +61,7 @@ struct WakeupCoalescing {
         waits += 1
         events += count
         guard waits == (isProven ? WakeupCoalescing.provenPauses : WakeupCoalescing.trialPauses) else { return }
-        let helps = events >= waits * WakeupCoalescing.gatheredMin && Double(end - began) / Double(events) < usualPace * 1.2
+        let helps = events >= waits * WakeupCoalescing.gatheredMin && Double(end - began) / Double(events) < usualPace * WakeupCoalescing.gain
         if helps, !isProven {
             isProven = true
             shortWaitsNeeded = WakeupCoalescing.shortWaitsMin

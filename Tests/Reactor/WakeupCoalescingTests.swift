@@ -43,6 +43,14 @@ private struct Load {
         #expect(requests > 82_500, "1 s / 12 us is 83 333")
     }
 
+    @Test("requests that come at their own pace are not made to wait: they do not come sooner for it")
+    func openLoop() {
+        var load = Load()
+        let (pauses, _) = load.serve(for: 1_000_000_000, gap: 14_000, gathered: 6, batchCost: 34_000)
+        #expect(pauses > 0)
+        #expect(pauses < 32 * 16)
+    }
+
     @Test("one client that waits for every answer: the trials end soon and become rare")
     func oneClient() {
         var load = Load()
