@@ -13,16 +13,11 @@ struct WakeupCoalescing {
     /// In nanoseconds.
     static let pause: UInt64 = 50_000
     /// Events that a pause must gather on average to be worth its own wake-up.
-    private static let gatheredMin = 7
-    /// Pauses must bring requests at this share of the time that they took before, or less. Clients who wait for answers come sooner
-    /// when they are answered together; those who come at their own pace would only be answered later.
-    private static let gain = 0.97
-    private static let trialPauses = 64
-    /// A trial that gathers too little ends early.
-    private static let firstPauses = 8
-    private static let provenPauses = 2048
+    private static let gatheredMin = 4
+    private static let trialPauses = 32
+    private static let provenPauses = 512
     private static let shortWaitsMin = 128
-    private static let shortWaitsMax = 4096
+    private static let shortWaitsMax = 16_384
 
     /// Whether the next wait is to begin with a pause.
     private(set) var isOn = false
@@ -62,9 +57,8 @@ struct WakeupCoalescing {
     private mutating func endPause(at end: UInt64, events count: Int) {
         waits += 1
         events += count
-        let isPoor = waits == WakeupCoalescing.firstPauses && events < waits * WakeupCoalescing.gatheredMin
-        guard isPoor || waits == (isProven ? WakeupCoalescing.provenPauses : WakeupCoalescing.trialPauses) else { return }
-        let helps = events >= waits * WakeupCoalescing.gatheredMin && Double(end - began) / Double(events) < usualPace * WakeupCoalescing.gain
+        guard waits == (isProven ? WakeupCoalescing.provenPauses : WakeupCoalescing.trialPauses) else { return }
+        let helps = events >= waits * WakeupCoalescing.gatheredMin && Double(end - began) / Double(events) < usualPace * 1.2
         if helps, !isProven {
             isProven = true
             shortWaitsNeeded = WakeupCoalescing.shortWaitsMin

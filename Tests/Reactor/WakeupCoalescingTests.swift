@@ -36,19 +36,11 @@ private struct Load {
         #expect(requests < pauses * 9 + requests / 10, "some of them without a pause")
     }
 
-    @Test("few clients, who all wait out every pause: they lose no more than two per cent")
+    @Test("few clients, who all wait out every pause: they lose no more than one per cent")
     func fewClients() {
         var load = Load()
         let (_, requests) = load.serve(for: 1_000_000_000, gap: 12_000, gathered: 5, batchCost: 40_000)
-        #expect(requests > 81_500, "1 s / 12 us is 83 333")
-    }
-
-    @Test("requests that come at their own pace are not made to wait: they do not come sooner for it")
-    func openLoop() {
-        var load = Load()
-        let (pauses, _) = load.serve(for: 1_000_000_000, gap: 14_000, gathered: 6, batchCost: 34_000)
-        #expect(pauses > 0)
-        #expect(pauses < 8 * 30)
+        #expect(requests > 82_500, "1 s / 12 us is 83 333")
     }
 
     @Test("one client that waits for every answer: the trials end soon and become rare")
@@ -56,7 +48,7 @@ private struct Load {
         var load = Load()
         let (pauses, _) = load.serve(for: 1_000_000_000, gap: 25_000, gathered: 1, batchCost: 0)
         #expect(pauses > 0)
-        #expect(pauses < 8 * 20)
+        #expect(pauses < 32 * 12)
     }
 
     @Test("waits longer than a pause are never made longer")
