@@ -36,13 +36,25 @@ extension StoreServer {
     func memoryCron() {
         if loop.wallMilliseconds >= memory.nextLook { lookAtMemory() }
         statistics.peakMemory = max(statistics.peakMemory, usedMemory)
-        heap.purge(keep: 16 + heap.state.pointee.slabs / 32, most: 64)
+        giveBackPages()
         for db in databases {
             if db.entries.isResizing { db.entries.step(256) }
             if db.expiring.isResizing { db.expiring.step(256) }
         }
         reclaimLater()
         defragmentIfWasteful()
+    }
+
+    /// Slabs without blocks whose pages are kept for good, and those (128 MiB) whose pages are kept for a while.
+    private var slabsKept: Int { 16 + heap.state.pointee.slabs / 32 }
+    private static let slabsKeptForAWhile = 2048
+
+    /// Gives back a part of the pages that nothing lies on, ten times a second: half of them in 4.4 s. What is freed is often wanted
+    /// again at once (a list that is filled and drained, a FLUSHALL before a reload), and a page that comes anew from the system has to be
+    /// cleared first: 7 % of all CPU of LPUSH at pipeline 16.
+    private func giveBackPages() {
+        let surplus = heap.state.pointee.emptySlabs.count - slabsKept
+        if surplus > 0 { heap.purge(keep: slabsKept, most: min(64, max(4, surplus / 64))) }
     }
 
     // MARK: freeing in steps
@@ -63,7 +75,7 @@ extension StoreServer {
             memory.isFreeing = false
             let end = StoreServer.nanoseconds() + StoreServer.stepNanoseconds
             repeat { heap.reclaim(256) } while heap.isReclaiming && StoreServer.nanoseconds() < end
-            heap.purge(keep: 16 + heap.state.pointee.slabs / 32, most: 16)
+            heap.purge(keep: slabsKept + StoreServer.slabsKeptForAWhile, most: 16)
             if heap.isReclaiming { scheduleFreeing() }
         }
     }
