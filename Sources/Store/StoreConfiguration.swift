@@ -23,7 +23,13 @@ public final class StoreConfiguration {
     var databases = 16
     var maxClients = 10_000
     var password: [UInt8] = []
-    var protoMaxBulkLength = 512 << 20
+    // What is asked for with every command has a private half that no key path leads to: only then can the compiler prove that nobody
+    // else is accessing it, and leave out the check at run time.
+    var protoMaxBulkLength: Int {
+        get { currentProtoMaxBulkLength }
+        set { currentProtoMaxBulkLength = newValue }
+    }
+    private var currentProtoMaxBulkLength = 512 << 20
     var clientQueryBufferLimit = 1 << 30
     var isActiveExpiryOn = true
     /// 1 to 10: how much time active expiry may take, and how few dead keys it leaves.
@@ -44,7 +50,11 @@ public final class StoreConfiguration {
     /// Evicted keys go to replicas as UNLINK instead of DEL.
     var unlinksEvicted = false
     /// Bytes that clients may take together; negative for per cent of `maxMemory`, 0 for no limit.
-    var clientMemoryMax = 0
+    var clientMemoryMax: Int {
+        get { currentClientMemoryMax }
+        set { currentClientMemoryMax = newValue }
+    }
+    private var currentClientMemoryMax = 0
     var replicaIgnoresMaxMemory = true
 
     var directory = "."
@@ -74,12 +84,36 @@ public final class StoreConfiguration {
     var minReplicasToWrite = 0
     var minReplicasMaxLag = 10
 
-    var listMaxListpackSize = -2
-    var hashMaxListpackEntries = 512
-    var hashMaxListpackValue = 64
-    var setMaxIntsetEntries = 512
-    var setMaxListpackEntries = 128
-    var setMaxListpackValue = 64
+    var listMaxListpackSize: Int {
+        get { currentListMaxListpackSize }
+        set { currentListMaxListpackSize = newValue }
+    }
+    private var currentListMaxListpackSize = -2
+    var hashMaxListpackEntries: Int {
+        get { currentHashMaxListpackEntries }
+        set { currentHashMaxListpackEntries = newValue }
+    }
+    private var currentHashMaxListpackEntries = 512
+    var hashMaxListpackValue: Int {
+        get { currentHashMaxListpackValue }
+        set { currentHashMaxListpackValue = newValue }
+    }
+    private var currentHashMaxListpackValue = 64
+    var setMaxIntsetEntries: Int {
+        get { currentSetMaxIntsetEntries }
+        set { currentSetMaxIntsetEntries = newValue }
+    }
+    private var currentSetMaxIntsetEntries = 512
+    var setMaxListpackEntries: Int {
+        get { currentSetMaxListpackEntries }
+        set { currentSetMaxListpackEntries = newValue }
+    }
+    private var currentSetMaxListpackEntries = 128
+    var setMaxListpackValue: Int {
+        get { currentSetMaxListpackValue }
+        set { currentSetMaxListpackValue = newValue }
+    }
+    private var currentSetMaxListpackValue = 64
     var sortedSetMaxListpackEntries = 128
     var sortedSetMaxListpackValue = 64
 

@@ -30,10 +30,18 @@ private struct Load {
     @Test("many clients at once: the loop pauses nearly always, and is put to the test again")
     func manyClients() {
         var load = Load()
-        let (pauses, requests) = load.serve(for: 1_000_000_000, gap: 12_000, gathered: 9, batchCost: 30_000)
+        let (pauses, requests) = load.serve(for: 1_000_000_000, gap: 12_000, gathered: 16, batchCost: 100_000)
         #expect(requests > 100_000, "1 s / 12 us is 83 000")
-        #expect(pauses > 11_000)
-        #expect(requests < pauses * 9 + requests / 10, "some of them without a pause")
+        #expect(pauses > 6000, "1 s / (pause and batch) is 6667")
+        #expect(requests < pauses * 16 + requests / 10, "some of them without a pause")
+    }
+
+    @Test("many clients at a pace of their own, which leaves the loop idle for half of the time: they are not made to wait")
+    func ownPace() {
+        var load = Load()
+        let (pauses, _) = load.serve(for: 1_000_000_000, gap: 14_000, gathered: 7, batchCost: 48_000)
+        #expect(pauses > 0)
+        #expect(pauses < 32 * 12)
     }
 
     @Test("few clients, who all wait out every pause: they lose no more than one per cent")
@@ -61,7 +69,7 @@ private struct Load {
     @Test("when the many become few, the pauses end")
     func fewerClients() {
         var load = Load()
-        _ = load.serve(for: 100_000_000, gap: 12_000, gathered: 9, batchCost: 30_000)
+        #expect(load.serve(for: 100_000_000, gap: 12_000, gathered: 16, batchCost: 100_000).pauses > 500)
         #expect(load.serve(for: 100_000_000, gap: 12_000, gathered: 2, batchCost: 10_000).pauses < 1024)
     }
 }

@@ -26,11 +26,13 @@ struct ClientGate: OptionSet {
 /// One client of the store: a connection with its session.
 final class Client: ConnectionHandler {
     let id: Int64
-    unowned let server: StoreServer
+    // Not counted: the server outlives its clients, and each event would pay for the count.
+    unowned(unsafe) let server: StoreServer
     let connection: Connection
     /// Where replies go: the connection's output, or a chain that is thrown away.
     var output: OutputChain
-    var parser: RequestParser
+    /// Owned. By pointer, for a class's own value is checked for exclusive access at run time, each time it is told something.
+    let parser: UnsafeMutablePointer<RequestParser>
     var db: Database
     var gate: ClientGate = []
     var isRESP3 = false
@@ -69,10 +71,16 @@ final class Client: ConnectionHandler {
         self.server = server
         self.connection = connection
         output = connection.output
-        parser = RequestParser(area: server.argumentArea)
+        parser = .allocate(capacity: 1)
+        parser.initialize(to: RequestParser(area: server.argumentArea))
         db = server.databases[0]
         createdAt = server.loop.wallMilliseconds
         lastInteraction = createdAt
+    }
+
+    deinit {
+        parser.deinitialize(count: 1)
+        parser.deallocate()
     }
 
     var isMaster: Bool { gate.contains(.master) }

@@ -57,7 +57,7 @@ extension StoreServer {
 extension Client {
     /// Bytes that the session takes: buffers, what is being received, what is queued and watched.
     var memory: Int {
-        var bytes = 1024 + connection.bufferBytes + parser.pendingBytes + name.count
+        var bytes = 1024 + connection.bufferBytes + parser.pointee.pendingBytes + name.count
         if let transaction { bytes += transaction.bytes }
         if let watched { bytes += watched.keys.reduce(0) { $0 + $1.key.count + 48 } }
         if let subscriptions { bytes += (subscriptions.channels.count + subscriptions.patterns.count + subscriptions.shardChannels.count) * 64 }

@@ -11,16 +11,17 @@ extension StoreServer {
         defer { if limitsClientMemory, client.connection.isOpen { countMemory(client) } }
         while client.blocked == nil, client.connection.isOpen, !client.connection.isClosing {
             if client.isAuthenticated {
-                let found = client.parser.lookAhead(input)
+                let found = client.parser.pointee.lookAhead(input)
                 if found > 0 {
                     executeBatch(client, found)
+                    if input.isEmpty { return }
                     continue
                 }
             }
-            switch client.parser.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: Int(Int32.max), isAuthenticated: client.isAuthenticated) {
+            switch client.parser.pointee.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: Int(Int32.max), isAuthenticated: client.isAuthenticated) {
             case .request:
-                if client.parser.count > 0 { execute(client, client.parser.arguments, client.parser.count) }
-                if client.connection.isOpen { client.parser.finish(input) }
+                if client.parser.pointee.count > 0 { execute(client, client.parser.pointee.arguments, client.parser.pointee.count) }
+                if client.connection.isOpen { client.parser.pointee.finish(input) }
             case .incomplete:
                 return
             case .failure(let message):

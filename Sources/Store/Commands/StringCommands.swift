@@ -474,7 +474,7 @@ extension Call {
     func takeOwnership(_ index: Int) -> UnsafeMutableRawPointer? {
         // A queued command's arguments are its own copies.
         guard server.executionDepth == 0, arguments == server.argumentArea.base else { return nil }
-        return client.parser.takeOwnership(of: index)
+        return client.parser.pointee.takeOwnership(of: index)
     }
 }
 

@@ -348,25 +348,25 @@ final class MasterLink: ConnectionHandler {
         let input = connection.input
         if !input.isEmpty { hasReceivedStream = true }
         while connection.isOpen {
-            let found = client.parser.lookAhead(input)
+            let found = client.parser.pointee.lookAhead(input)
             if found > 0 {
                 applyBatch(client, input, found)
                 continue
             }
-            switch client.parser.next(input, bulkMax: .max, argumentsMax: .max, isAuthenticated: true) {
+            switch client.parser.pointee.next(input, bulkMax: .max, argumentsMax: .max, isAuthenticated: true) {
             case .request:
-                if client.parser.count > 0 { server.execute(client, client.parser.arguments, client.parser.count) }
+                if client.parser.pointee.count > 0 { server.execute(client, client.parser.pointee.arguments, client.parser.pointee.count) }
                 guard connection.isOpen else { return }
-                if let size = client.parser.sizeInBuffer {
+                if let size = client.parser.pointee.sizeInBuffer {
                     count(UnsafeRawBufferPointer(rebasing: input.bytes[..<size]), client)
                 } else {
                     // A long value was received elsewhere: the stream's form of the command is the only one it can have had.
                     var encoder = ReplicationStream(ringCapacity: 0)
-                    encoder.append(client.parser.arguments, client.parser.count)
+                    encoder.append(client.parser.pointee.arguments, client.parser.pointee.count)
                     count(UnsafeRawBufferPointer(start: encoder.pending, count: encoder.pendingCount), client)
                     encoder.deallocate()
                 }
-                client.parser.finish(input)
+                client.parser.pointee.finish(input)
             case .incomplete:
                 return
             case .failure(let message):
