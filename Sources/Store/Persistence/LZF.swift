@@ -44,21 +44,68 @@ enum LZF {
             let offset = (control & 0x1F) << 8 + Int(input[i]) + 1
             i += 1
             guard offset <= o, length <= count - o else { return false }
-            if offset >= length {
-                memcpy(output + o, output + o - offset, length)
-            } else {
-                // The copy reads what it has just written: that is how runs are told.
-                for k in 0..<length { output[o + k] = output[o + k - offset] }
-            }
+            copyBack(output + o, offset: offset, length)
             o += length
         }
         return o == count
     }
 
-    /// Memory that `compress` needs: the last position of each hash of three bytes.
+    /// Copies `length` bytes from `offset` bytes back. Where the two overlap the copy reads what it has just written, which is how runs
+    /// are told: so the same bytes come again and again, and each copy may be as long as all before it.
+    @inline(__always)
+    private static func copyBack(_ output: UnsafeMutablePointer<UInt8>, offset: Int, _ length: Int) {
+        let source = output - offset
+        if offset == 1 {
+            memset(output, Int32(source[0]), length)
+            return
+        }
+        var done = 0
+        while done < length {
+            let n = min(offset + done, length - done)
+            memcpy(output + done, source, n)
+            done += n
+        }
+    }
+
+    /// Memory that `compress` needs: the last position of each hash of three bytes, counted on from input to input, so that what an earlier
+    /// one has left is told by being too low, and nothing needs clearing (32 KiB for each string were three quarters of a SAVE).
     final class Scratch {
         fileprivate let positions = UnsafeMutablePointer<UInt32>.allocate(capacity: 1 << hashBits)
+        /// Where the next input begins; 0 is before every input.
+        private var next: UInt32
+
+        /// - Parameter first: where the first input begins; the counting starts again before it would overflow.
+        init(startingAt first: UInt32 = 1) {
+            next = first
+            positions.initialize(repeating: 0, count: 1 << hashBits)
+        }
+
         deinit { positions.deallocate() }
+
+        /// - Returns: the position of the first byte of an input.
+        fileprivate func begin(_ count: Int) -> UInt32 {
+            if count >= Int(UInt32.max - next) {
+                positions.update(repeating: 0, count: 1 << hashBits)
+                next = 1
+            }
+            let first = next
+            next += UInt32(count)
+            return first
+        }
+    }
+
+    /// How many bytes are the same at both places, of which the first three are known to be; eight at a time.
+    @inline(__always)
+    private static func matchLength(_ a: UnsafePointer<UInt8>, _ b: UnsafePointer<UInt8>, limit: Int) -> Int {
+        let (a, b) = (UnsafeRawPointer(a), UnsafeRawPointer(b))
+        var length = 3
+        while length &+ 8 <= limit {
+            let difference = a.loadUnaligned(fromByteOffset: length, as: UInt64.self) ^ b.loadUnaligned(fromByteOffset: length, as: UInt64.self)
+            if difference != 0 { return length &+ difference.littleEndian.trailingZeroBitCount >> 3 }
+            length &+= 8
+        }
+        while length < limit, a.load(fromByteOffset: length, as: UInt8.self) == b.load(fromByteOffset: length, as: UInt8.self) { length &+= 1 }
+        return length
     }
 
     /// Compresses `source` to at most `room` bytes at `destination`. O(n).
@@ -66,10 +113,10 @@ enum LZF {
     static func compress(_ source: UnsafeRawBufferPointer, to destination: UnsafeMutableRawPointer, room: Int, scratch: Scratch) -> Int? {
         let input = source.bindMemory(to: UInt8.self)
         let count = input.count
-        guard count >= 4, count <= Int(UInt32.max) else { return nil }
+        guard count >= 4, count < Int(UInt32.max) - 1 else { return nil }
         let output = destination.assumingMemoryBound(to: UInt8.self)
         let positions = scratch.positions
-        positions.update(repeating: .max, count: 1 << hashBits)
+        let first = scratch.begin(count)
         var o = 0
         var literalStart = 0
 
@@ -89,17 +136,16 @@ enum LZF {
         while i + 2 < count {
             let triple = UInt32(input[i]) << 16 | UInt32(input[i + 1]) << 8 | UInt32(input[i + 2])
             let slot = Int((triple &* 0x9E37_79B1) >> UInt32(32 - hashBits))
-            let candidate = Int(positions[slot])
-            positions[slot] = UInt32(i)
-            guard candidate != Int(UInt32.max), i - candidate <= offsetMax, input[candidate] == input[i],
+            let last = positions[slot]
+            positions[slot] = first &+ UInt32(truncatingIfNeeded: i)
+            let candidate = Int(last) - Int(first)
+            guard candidate >= 0, i - candidate <= offsetMax, input[candidate] == input[i],
                 input[candidate + 1] == input[i + 1], input[candidate + 2] == input[i + 2]
             else {
                 i += 1
                 continue
             }
-            let limit = min(matchMax, count - i)
-            var length = 3
-            while length < limit, input[candidate + length] == input[i + length] { length += 1 }
+            let length = matchLength(input.baseAddress! + candidate, input.baseAddress! + i, limit: min(matchMax, count - i))
             guard putLiterals(upTo: i), o + 3 <= room else { return nil }
             let offset = i - candidate - 1
             if length - 2 < 7 {

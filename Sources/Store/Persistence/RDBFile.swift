@@ -32,6 +32,8 @@ extension RDBReader {
             throw .system(path: path, SystemError("open"))
         }
         defer { close(descriptor) }
+        var information = stat()
+        if fstat(descriptor, &information) == 0 { size = Int(information.st_size) }
         posix_fadvise(descriptor, 0, 0, Int32(POSIX_FADV_SEQUENTIAL))
         let block = UnsafeMutableRawPointer.allocate(byteCount: RDBReader.blockSize, alignment: 4096)
         defer { block.deallocate() }

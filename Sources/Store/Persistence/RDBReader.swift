@@ -72,7 +72,16 @@ final class RDBReader {
     /// Where the unit being read has got to, from `start`.
     private var position = 0
     private var wanted = 1
+    /// Bytes of the whole file; 0 where that is not known.
+    var size = 0
+    /// Shorter records than this are few: a file of them is loaded into a table that grows.
+    private static let keyBytesMin = 8
+    /// Where compressed strings are expanded.
+    private let scratch = UnsafeMutableRawPointer.allocate(byteCount: RDBReader.scratchSize, alignment: 16)
+    private static let scratchSize = 65_536
+    /// Of everything before `unchecked`, a place in `memory`; the rest up to `start` follows in larger pieces than units are.
     private var checksum = CRC64()
+    private var unchecked = 0
     private var stage = Stage.magic
 
     private var current: Database
@@ -110,6 +119,7 @@ final class RDBReader {
 
     deinit {
         memory.deallocate()
+        scratch.deallocate()
         if let building { building.builder.free() }
         if ownsDatabases { RDBReader.release(databases) }
     }
@@ -178,9 +188,11 @@ final class RDBReader {
     private func append(_ bytes: UnsafeRawBufferPointer) {
         guard let base = bytes.baseAddress else { return }
         if start > 0 {
+            updateChecksum()
             memmove(memory, memory + start, end - start)
             end -= start
             start = 0
+            unchecked = 0
         }
         if end + bytes.count > capacity {
             capacity = max(capacity * 2, end + bytes.count)
@@ -195,17 +207,25 @@ final class RDBReader {
 
     /// The unit is done: its bytes leave the window.
     private func consume() {
-        if stage != .done, options.verifiesChecksum { checksum.update(UnsafeRawBufferPointer(start: memory + start, count: position)) }
         start += position
         offset += position
         wanted = 1
         if start == end, capacity > 1 << 20 {
+            updateChecksum()
             memory.deallocate()
             capacity = 65_536
             memory = .allocate(byteCount: capacity, alignment: 16)
             start = 0
             end = 0
+            unchecked = 0
         }
+    }
+
+    /// Takes the units that are done into the checksum.
+    private func updateChecksum() {
+        guard options.verifiesChecksum, stage != .done else { return }
+        checksum.update(UnsafeRawBufferPointer(start: memory + unchecked, count: start - unchecked))
+        unchecked = start
     }
 
     private func readUnit() throws(Stop) {
@@ -241,7 +261,8 @@ final class RDBReader {
         let type = try takeByte()
         if let opcode = RDB.Opcode(rawValue: type) { return try readOpcode(opcode) }
         guard let kind = RDB.Kind(rawValue: type) else { throw bad("\(type) is neither an opcode nor a kind of value") }
-        key = try takeString()
+        key.removeAll(keepingCapacity: true)
+        try withString { key.append(contentsOf: $0.buffer) }
         try refuseUnsupported(kind)
         if kind == .string {
             let isNew = try withString { value in add { Entry.makeString(heap, $0, value, expiry: $1, clock: $2) } }
@@ -265,8 +286,8 @@ final class RDBReader {
         case .resizeDB:
             let keys = try takeLength()
             _ = try takeLength()
-            // A hint only: what it claims is not believed beyond what the table may cost.
-            if current.count == 0 { current.entries.reserve(min(keys, 1 << 16)) }
+            // A hint only: what it claims is not believed beyond what the bytes of a file could hold.
+            if current.count == 0 { current.entries.reserve(min(keys, max(1 << 16, size / RDBReader.keyBytesMin))) }
         case .expirySeconds:
             let seconds = try takeNumber(Int32.self)
             expiry = Int64(seconds) * 1000
@@ -317,6 +338,7 @@ final class RDBReader {
 
     private func readChecksum() throws(Stop) {
         let found = try takeNumber(UInt64.self)
+        updateChecksum()
         guard found == 0 || !options.verifiesChecksum || found == checksum.value else {
             throw bad("the checksum is \(hexadecimal(found)), but the bytes before it give \(hexadecimal(checksum.value)): the file is damaged")
         }
@@ -444,9 +466,14 @@ final class RDBReader {
         case .form(.integer16): return lend(Int64(try takeNumber(Int16.self)), body)
         case .form(.integer32): return lend(Int64(try takeNumber(Int32.self)), body)
         case .form(.compressed):
-            let block = try takeCompressed()
-            defer { block.deallocate() }
-            return body(Argument(UnsafeRawBufferPointer(block)))
+            let (source, count) = try takeCompressed()
+            // The scratch memory serves for ordinary strings only: it is not to stay as large as the longest.
+            let block = count <= RDBReader.scratchSize ? scratch : .allocate(byteCount: count, alignment: 16)
+            defer { if block != scratch { block.deallocate() } }
+            guard LZF.decompress(source, to: block, count: count) else {
+                throw bad("a compressed string of \(source.count) bytes does not give the \(count) bytes that it claims")
+            }
+            return body(Argument(UnsafeRawBufferPointer(start: block, count: count)))
         }
     }
 
@@ -459,7 +486,8 @@ final class RDBReader {
 
     private func tooLong(_ size: Int) -> Stop { bad("a string of \(size) bytes; \(options.stringMax) is the most (proto-max-bulk-len)") }
 
-    private func takeCompressed() throws(Stop) -> UnsafeMutableRawBufferPointer {
+    /// The bytes of a compressed string, and how many they claim to stand for.
+    private func takeCompressed() throws(Stop) -> (UnsafeRawBufferPointer, Int) {
         let size = try takeLength()
         let expanded = try takeLength()
         guard size <= options.stringMax else { throw tooLong(size) }
@@ -467,12 +495,6 @@ final class RDBReader {
         guard expanded <= size * LZF.expansionMax else {
             throw bad("a compressed string claims that its \(size) bytes stand for \(expanded), more than they can")
         }
-        let source = try take(size)
-        let block = UnsafeMutableRawBufferPointer.allocate(byteCount: max(expanded, 1), alignment: 16)
-        guard LZF.decompress(source, to: block.baseAddress!, count: expanded) else {
-            block.deallocate()
-            throw bad("a compressed string of \(size) bytes does not give the \(expanded) bytes that it claims")
-        }
-        return UnsafeMutableRawBufferPointer(start: block.baseAddress!, count: expanded)
+        return (try take(size), expanded)
     }
 }
