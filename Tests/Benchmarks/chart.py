@@ -20,6 +20,8 @@ def groups(figures):
         found.append(("resident bytes per item", [
             (row["kind"], row["vigie"] / row["redis"], row["target"] / row["redis"] if row.get("target") else None)
             for row in rows]))
+    if rows := [row for row in figures.get("snapshots", []) if "ratio" in row]:
+        found.append(("SAVE and loading", [(f"{row['action']} {row['kind']}", row["ratio"], row["target"]) for row in rows]))
     return found
 
 

@@ -35,16 +35,17 @@ class Peers:
     def __exit__(self, *_):
         self.end()
 
-    def start(self, name, **options):
-        """Another instance of a server; `options` are directives of redis.conf."""
+    def start(self, name, folder=None, **options):
+        """Another instance of a server, in a folder of its own unless said otherwise; `options` are directives of redis.conf."""
         port = free_port()
-        folder = self.directory / f"{name}-{port}"
-        folder.mkdir()
+        folder = folder or self.directory / f"{name}-{port}"
+        folder.mkdir(exist_ok=True)
         argv = [*PROGRAMS[name](), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
                 "--dir", folder]
         for directive, value in options.items():
             argv += ["--" + directive.replace("_", "-"), value]
         store = Store(self.processes.start(argv, name=f"{name}-{port}"), port).wait_ready()
+        store.name, store.folder = name, folder
         if self.pin and (os.cpu_count() or 1) > 1:
             os.sched_setaffinity(store.pid, {0})    # the load generators run on the other CPUs
         return store
