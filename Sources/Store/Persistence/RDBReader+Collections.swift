@@ -68,9 +68,6 @@ enum CollectionBuilder {
 
 /// How lists, sets, hashes and sorted sets are read.
 extension RDBReader {
-    /// More elements than this are not expected before they have come.
-    private static let reservationMax = 1 << 16
-
     func startCollection(_ kind: RDB.Kind) throws(Stop) -> Building {
         let isWhole: Bool
         switch kind {
@@ -79,14 +76,15 @@ extension RDBReader {
         default: isWhole = false
         }
         let elements = isWhole ? 1 : try takeLength()
-        return Building(kind: kind, builder: emptyBuilder(kind), remaining: elements, total: elements)
+        return Building(kind: kind, builder: emptyBuilder(kind, expected: believable(elements)), remaining: elements, total: elements)
     }
 
-    private func emptyBuilder(_ kind: RDB.Kind) -> CollectionBuilder {
+    private func emptyBuilder(_ kind: RDB.Kind, expected: Int) -> CollectionBuilder {
         switch kind {
         case .list, .listZiplist, .quicklist, .quicklist2: .list(.make(heap))
         case .set, .setIntset, .setListpack: .set(nil)
-        case .sortedSet, .sortedSetText: .sortedSet(SortedIndex(heap), elements: [], longest: 0)
+        case .sortedSet, .sortedSetText: .sortedSet(SortedIndex(heap, expected: expected), elements: [], longest: 0)
+        case .hash: .hash(.empty(expected: expected, HashLimits(configuration), heap))
         case .sortedSetListpack, .sortedSetZiplist: .smallSortedSet(.empty(heap))
         default: .hash(.empty(heap))
         }
@@ -125,7 +123,7 @@ extension RDBReader {
     private func readSetMember() throws(Stop) {
         guard case .set(let begun) = building!.builder else { return }
         let limits = SetLimits(configuration)
-        let expected = min(building!.total, RDBReader.reservationMax)
+        let expected = believable(building!.total)
         let (set, isNew) = try withString { member in
             var set = begun ?? StoredSet.empty(for: member, expected: expected, limits, heap)
             let isNew = set.add(member, limits, heap)

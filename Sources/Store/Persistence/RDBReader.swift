@@ -74,8 +74,10 @@ final class RDBReader {
     private var wanted = 1
     /// Bytes of the whole file; 0 where that is not known.
     var size = 0
-    /// Shorter records than this are few: a file of them is loaded into a table that grows.
-    private static let keyBytesMin = 8
+    /// Keys and elements that take less are few: a file of them is loaded into tables that grow.
+    private static let elementBytesMin = 8
+    /// So many are expected without having come, where the size of the file is not known.
+    private static let reservationMax = 1 << 16
     /// Where compressed strings are expanded.
     private let scratch = UnsafeMutableRawPointer.allocate(byteCount: RDBReader.scratchSize, alignment: 16)
     private static let scratchSize = 65_536
@@ -286,8 +288,7 @@ final class RDBReader {
         case .resizeDB:
             let keys = try takeLength()
             _ = try takeLength()
-            // A hint only: what it claims is not believed beyond what the bytes of a file could hold.
-            if current.count == 0 { current.entries.reserve(min(keys, max(1 << 16, size / RDBReader.keyBytesMin))) }
+            if current.count == 0 { current.entries.reserve(believable(keys)) }
         case .expirySeconds:
             let seconds = try takeNumber(Int32.self)
             expiry = Int64(seconds) * 1000
@@ -312,6 +313,9 @@ final class RDBReader {
             throw bad("it holds data of a Redis module, and modules are not supported")
         }
     }
+
+    /// What the file claims to hold, as far as there is room for it in its bytes: room in a table is made for no more than that.
+    func believable(_ count: Int) -> Int { min(count, max(RDBReader.reservationMax, size / RDBReader.elementBytesMin)) }
 
     private func note(_ name: String, _ value: String) {
         switch name {

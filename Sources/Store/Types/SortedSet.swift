@@ -12,9 +12,11 @@ struct SortedIndex {
 
     init(_ pointer: UnsafeMutableRawPointer) { state = pointer.assumingMemoryBound(to: State.self) }
 
-    init(_ heap: Heap) {
+    /// - Parameter expected: how many members are about to be added.
+    init(_ heap: Heap, expected: Int = 0) {
         state = heap.allocate(MemoryLayout<State>.size).bindMemory(to: State.self, capacity: 1)
         state.initialize(to: State(tree: SortedTree(heap), members: Table(heap)))
+        if expected > 0 { members.reserve(expected) }
     }
 
     var pointer: UnsafeMutableRawPointer { UnsafeMutableRawPointer(state) }

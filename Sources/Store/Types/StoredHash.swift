@@ -139,7 +139,20 @@ struct StoredHash {
         pointer = pack.base
     }
 
+    private init(_ table: Table<HashField>) {
+        encoding = .table
+        pointer = table.pointer
+    }
+
     static func empty(_ heap: Heap) -> StoredHash { StoredHash(Listpack.empty(heap)) }
+
+    /// An empty hash in the encoding that suits as many fields as are about to be added.
+    static func empty(expected: Int, _ limits: HashLimits, _ heap: Heap) -> StoredHash {
+        if expected <= limits.entries { return empty(heap) }
+        let table = Table<HashField>(heap)
+        table.reserve(expected)
+        return StoredHash(table)
+    }
 
     /// Frees everything. O(n).
     func free() {
