@@ -95,6 +95,18 @@ final class RDBReader {
     /// The collection being read.
     var building: Building?
 
+    /// An entry that is to go into the table of the current database, and the place in the file where its record is.
+    private struct Waiting {
+        let entry: Entry
+        let hash: UInt64
+        let offset: Int
+    }
+    private static let waitingMax = 32
+    private let waiting = UnsafeMutablePointer<Waiting>.allocate(capacity: RDBReader.waitingMax)
+    private var waitingCount = 0
+    /// Keeps what only loads memory from being left out.
+    private var touched: UInt64 = 0
+
     /// A collection whose elements come one after the other.
     struct Building {
         let kind: RDB.Kind
@@ -123,6 +135,8 @@ final class RDBReader {
         memory.deallocate()
         scratch.deallocate()
         if let building { building.builder.free() }
+        for i in 0..<waitingCount { drop(waiting[i].entry) }
+        waiting.deallocate()
         if ownsDatabases { RDBReader.release(databases) }
     }
 
@@ -267,8 +281,7 @@ final class RDBReader {
         try withString { key.append(contentsOf: $0.buffer) }
         try refuseUnsupported(kind)
         if kind == .string {
-            let isNew = try withString { value in add { Entry.makeString(heap, $0, value, expiry: $1, clock: $2) } }
-            return try conclude(isNew)
+            return try add(try withString { value in makeEntry { Entry.makeString(heap, $0, value, expiry: $1, clock: $2) } })
         }
         building = try startCollection(kind)
         stage = .element
@@ -278,12 +291,14 @@ final class RDBReader {
     private func readOpcode(_ opcode: RDB.Opcode) throws(Stop) {
         switch opcode {
         case .end:
+            try insertWaiting()
             stage = version >= 5 ? .checksum : .done
         case .selectDB:
             let id = try takeLength()
             guard id < databases.count else {
                 throw bad("it holds database \(id), and this server has \(databases.count) (see databases in the configuration)")
             }
+            try insertWaiting()
             current = databases[id]
         case .resizeDB:
             let keys = try takeLength()
@@ -370,35 +385,24 @@ final class RDBReader {
             throw bad("the key holds \(finished.kind.name) without elements")
         }
         let value = finished.builder.finish(configuration, heap)
-        let isNew = add { Entry.make(heap, $0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) }
-        try conclude(isNew)
+        try add(makeEntry { Entry.make(heap, $0, value.type, value.encoding, expiry: $1, clock: $2, pointer: value.pointer) })
     }
 
-    /// Puts a value under the key that was read before it.
-    /// - Returns: false when the key is there already; the value is freed then.
-    private func add(_ make: (_ key: Argument, _ expiry: Int64?, _ clock: UInt32) -> Entry) -> Bool {
-        let moment = expiry
-        let isDead = options.dropsExpired && moment.map { $0 <= options.now } == true
-        return key.withUnsafeBytes { bytes in
-            let key = Argument(bytes)
-            let hash = current.entries.hash(key)
-            let isNew = current.entries.find(key, hash) == nil
-            let entry = make(key, moment, current.clock.clock(idle: idle, frequency: frequency))
-            if isDead || !isNew {
-                entry.freeValue()
-                entry.free()
-                keysExpired += isNew ? 1 : 0
-            } else {
-                current.entries.insert(entry.base, hash)
-                if moment != nil { current.expiring.insert(entry.base, hash) }
-                keysLoaded += 1
-            }
-            return isNew
+    /// An entry of the key that was read before its value, with what was said of both.
+    private func makeEntry(_ make: (_ key: Argument, _ expiry: Int64?, _ clock: UInt32) -> Entry) -> Entry {
+        key.withUnsafeBytes { make(Argument($0), expiry, current.clock.clock(idle: idle, frequency: frequency)) }
+    }
+
+    /// The record is whole: its entry goes into the database, unless its time is over.
+    private func add(_ entry: Entry) throws(Stop) {
+        if options.dropsExpired, let expiry, expiry <= options.now {
+            drop(entry)
+            keysExpired += 1
+        } else {
+            (waiting + waitingCount).initialize(to: Waiting(entry: entry, hash: current.entries.hash(entry.key), offset: offset))
+            waitingCount += 1
+            if waitingCount == RDBReader.waitingMax || options.isSingleValue { try insertWaiting() }
         }
-    }
-
-    private func conclude(_ isNew: Bool) throws(Stop) {
-        guard isNew else { throw bad("the key is there twice in database \(current.id)") }
         expiry = nil
         idle = nil
         frequency = nil
@@ -406,12 +410,44 @@ final class RDBReader {
         if options.isSingleValue { stage = .done }
     }
 
+    /// Puts the entries that wait into the table of the current database.
+    ///
+    /// A table larger than the cache makes each look at a bucket wait for memory, a third of all that loading took; looked at one right
+    /// after the other, all buckets are waited for together.
+    private func insertWaiting() throws(Stop) {
+        let entries = current.entries
+        let count = waitingCount
+        waitingCount = 0
+        guard count > 0 else { return }
+        var sum: UInt64 = 0
+        if entries.bucketCount > 0 { for i in 0..<count { sum &+= entries.touchBucket(waiting[i].hash) } }
+        touched = sum
+        for i in 0..<count {
+            let (entry, hash) = (waiting[i].entry, waiting[i].hash)
+            guard entries.find(entry.key, hash) == nil else {
+                let problem = RDBError(offset: waiting[i].offset, reason: "the key is there twice in database \(current.id)", key: RDBReader.text(entry.key.buffer))
+                for left in i..<count { drop(waiting[left].entry) }
+                throw .bad(problem)
+            }
+            entries.insert(entry.base, hash)
+            if entry.hasExpiry { current.expiring.insert(entry.base, hash) }
+            keysLoaded += 1
+        }
+    }
+
+    private func drop(_ entry: Entry) {
+        entry.freeValue()
+        entry.free()
+    }
+
     // MARK: pieces, read at `position`
 
     /// An error at the piece just read.
     func bad(_ reason: String) -> Stop { .bad(RDBError(offset: offset + position, reason: reason, key: keyText)) }
 
-    private var keyText: String? { key.isEmpty ? nil : String(decoding: key.prefix(128), as: UTF8.self) }
+    private var keyText: String? { key.isEmpty ? nil : key.withUnsafeBufferPointer { RDBReader.text($0) } }
+
+    private static func text(_ key: UnsafeBufferPointer<UInt8>) -> String { String(decoding: key.prefix(128), as: UTF8.self) }
 
     /// The next bytes; they are valid until the unit is over.
     func take(_ count: Int) throws(Stop) -> UnsafeRawBufferPointer {
