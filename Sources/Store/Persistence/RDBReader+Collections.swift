@@ -7,10 +7,13 @@ enum CollectionBuilder {
     /// nil until the first member says what it will be.
     case set(StoredSet?)
     case hash(StoredHash)
-    /// The elements, in the order of the file, are in the table and not yet in the tree.
+    /// The elements, in the order of the file, are not yet in the tree; the last ones, fewer than `batch`, not yet in the table.
     case sortedSet(SortedIndex, elements: [UnsafeMutableRawPointer], longest: Int)
     /// A small one that came as a whole.
     case smallSortedSet(Listpack)
+
+    /// So many members of a sorted set are looked for together: their buckets are waited for together then.
+    static let batch = 32
 
     var count: Int {
         switch self {
@@ -27,7 +30,9 @@ enum CollectionBuilder {
         case .list(let list): list.free()
         case .set(let set): set?.free()
         case .hash(let hash): hash.free()
-        case .sortedSet(let index, _, _): index.release()
+        case .sortedSet(let index, let elements, _):
+            for element in elements.suffix(elements.count % CollectionBuilder.batch) { SortedElement(element).free() }
+            index.release()
         case .smallSortedSet(let pack): pack.free()
         }
     }
@@ -152,19 +157,36 @@ extension RDBReader {
         let member = try takeString()
         let score = building!.kind == .sortedSet ? Double(bitPattern: try takeNumber(UInt64.self)) : try takeTextDouble()
         guard !score.isNaN else { throw bad("a score is not a number") }
-        let element: SortedElement? = member.withUnsafeBytes { bytes in
-            let member = Argument(bytes)
-            let code = index.members.hash(member)
-            if index.members.find(member, code) != nil { return nil }
-            let element = SortedElement.make(heap, member, score: score)
-            index.members.insert(element.base, code)
-            return element
-        }
-        guard let element else { throw bad("the sorted set holds a member twice") }
+        let element = member.withUnsafeBytes { SortedElement.make(heap, Argument($0), score: score) }
         // The array must not be shared while it grows.
         building!.builder = .hash(StoredHash(Listpack(UnsafeMutableRawPointer(bitPattern: 8)!)))
         elements.append(element.base)
         building!.builder = .sortedSet(index, elements: elements, longest: max(longest, member.count))
+        if elements.count % CollectionBuilder.batch == 0 { try insertMembers(index, elements, CollectionBuilder.batch) }
+    }
+
+    /// Puts the members that are not in the table yet there, at the end of the collection.
+    func insertLastMembers() throws(Stop) {
+        guard case .sortedSet(let index, let elements, _) = building!.builder else { return }
+        try insertMembers(index, elements, elements.count % CollectionBuilder.batch)
+    }
+
+    /// Puts the last `count` elements into the table.
+    private func insertMembers(_ index: SortedIndex, _ elements: [UnsafeMutableRawPointer], _ count: Int) throws(Stop) {
+        let members = index.members
+        if members.bucketCount > 0 {
+            touched = elements.suffix(count).reduce(0) { $0 &+ members.touchBucket(members.hash(SortedElement($1).member)) }
+        }
+        for (i, element) in elements.suffix(count).enumerated() {
+            let member = SortedElement(element).member
+            let code = members.hash(member)
+            guard members.find(member, code) == nil else {
+                for left in elements.suffix(count - i) { SortedElement(left).free() }
+                building!.builder = .sortedSet(index, elements: [], longest: 0)
+                throw bad("the sorted set holds a member twice")
+            }
+            members.insert(element, code)
+        }
     }
 
     /// A double as text behind its length; 253, 254 and 255 stand for NaN and the infinities.

@@ -105,7 +105,7 @@ final class RDBReader {
     private let waiting = UnsafeMutablePointer<Waiting>.allocate(capacity: RDBReader.waitingMax)
     private var waitingCount = 0
     /// Keeps what only loads memory from being left out.
-    private var touched: UInt64 = 0
+    var touched: UInt64 = 0
 
     /// A collection whose elements come one after the other.
     struct Building {
@@ -377,6 +377,7 @@ final class RDBReader {
     }
 
     private func finishCollection() throws(Stop) {
+        try insertLastMembers()
         let finished = building!
         building = nil
         stage = .record
