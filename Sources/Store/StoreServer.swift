@@ -18,6 +18,8 @@ struct ServerGate: OptionSet {
     static let writesRestricted = ServerGate(rawValue: 1 << 4)
     /// `maxmemory`: before each command room is made.
     static let memoryLimited = ServerGate(rawValue: 1 << 5)
+    /// Keys are on their way to another server: nobody may write to them.
+    static let migrating = ServerGate(rawValue: 1 << 6)
 }
 
 /// Counters since the start or CONFIG RESETSTAT; INFO stats prints them.
@@ -82,6 +84,7 @@ final class StoreServer: ListenerHandler {
     var pubsub = PubSub()
     var watches = WatchTable()
     var blocking = BlockingTable()
+    var migrations = MigrationTable()
     var propagation = Propagation()
     var replication: Replication!
     var persistence: Persistence!
@@ -223,6 +226,7 @@ final class StoreServer: ListenerHandler {
         replication.cron()
         persistence.cron()
         disconnectIdleClients()
+        migrations.closeIdle(at: loop.wallMilliseconds)
         enforceSoftOutputLimits()
         countClientMemory()
         rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)

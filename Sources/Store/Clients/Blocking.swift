@@ -9,8 +9,10 @@ final class BlockedState {
         case keys([DatabaseKey])
         /// Replicas to acknowledge this offset (WAIT).
         case replicas(offset: Int64, count: Int)
-        /// The end of CLIENT PAUSE; the request is executed then.
+        /// The end of CLIENT PAUSE, or of the migration of a key that it would write to; the request is executed then.
         case pause(request: [[UInt8]])
+        /// Another server to take keys (MIGRATE).
+        case migration
     }
     let reason: Reason
     /// Tries to serve the client from the key; says whether it did. Replies and propagates by itself.
@@ -111,7 +113,7 @@ extension StoreServer {
             }
         case .pause:
             blocking.postponed.removeAll { $0 === client }
-        case .replicas:
+        case .replicas, .migration:
             break
         }
     }
@@ -172,7 +174,13 @@ extension StoreServer {
     func unpause() {
         blocking.pausedUntil = 0
         gate.remove(.paused)
-        for client in blocking.postponed {
+        resumePostponed()
+    }
+
+    /// Executes the requests that had to wait, in the order in which they came; those that still have to, wait on.
+    func resumePostponed() {
+        let waiting = blocking.postponed
+        for client in waiting {
             guard case .pause(let request)? = client.blocked?.reason else { continue }
             unblock(client)
             withArguments(request) { execute(client, $0, $1) }

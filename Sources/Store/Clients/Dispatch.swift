@@ -313,6 +313,10 @@ extension StoreServer {
             return refuse("LOADING Redis is loading the dataset in memory")
         }
         if queue(client, slot, arguments, count) { return false }
+        if gate.contains(.migrating), mustWaitForMigration(client, slot, arguments, count) {
+            waitForUnpause(client, arguments, count)
+            return false
+        }
         if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: flags) {
             waitForUnpause(client, arguments, count)
             return false

@@ -3,7 +3,7 @@ extension StoreServer {
     static let allCommands: [Command] =
         connectionCommands + clientCommands + serverCommands + latencyCommands + aclCommands + configCommands + infoCommands + commandCommands
         + debugCommands + memoryCommands + debugSubcommands
-        + stringCommands + keyCommands + transactionCommands + pubsubCommands
+        + stringCommands + keyCommands + migrateCommands + transactionCommands + pubsubCommands
         + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands
         + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands

@@ -141,6 +141,13 @@ extension StoreServer {
             call.reply.error("ERR Invalid number of arguments specified for command")
             return nil
         }
+        // MIGRATE's list of keys, in place of the one before it, which must be empty then.
+        if let keyword = specifications.lazy.compactMap(\.keyword).first,
+            let at = (2 - command.arity..<call.count).first(where: { call[$0].lowercased == keyword.word.lowercased() }) {
+            if call[2 + command.keys.first].count == 0 { return (slot, Array(at + 1..<call.count)) }
+            call.reply.error("ERR Invalid arguments specified for command")
+            return nil
+        }
         guard let keys = command.keys.positions(in: call.arguments + 2, count) else {
             call.reply.error("ERR Invalid arguments specified for command")
             return nil

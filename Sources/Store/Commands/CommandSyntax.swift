@@ -174,7 +174,8 @@ extension CommandSyntax.Node {
     fileprivate func write(_ reply: ReplyWriter) {
         let isGroup = kind == .oneOf || kind == .block
         let flags = [(isOptional, "optional"), (isMultiple, "multiple"), (repeatsToken, "multiple_token")].filter(\.0).map(\.1)
-        let texts = [("token", token), ("since", since), ("deprecated_since", deprecatedSince)].filter { !$0.1.isEmpty }
+        // The token of an argument that must be empty is empty.
+        let texts = [("token", token), ("since", since), ("deprecated_since", deprecatedSince)].filter { !$0.1.isEmpty || ($0.0 == "token" && kind == .token) }
         // Groups have arguments, everything else a text to show.
         reply.map(3 + (keySpecification == nil ? 0 : 1) + texts.count + (flags.isEmpty ? 0 : 1))
         reply.bulk("name")

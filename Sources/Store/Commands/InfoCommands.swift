@@ -148,7 +148,7 @@ extension StoreServer {
             ("total_eviction_exceeded_time", (eviction.exceededTotal + excess) / 1_000_000), ("current_eviction_exceeded_time", excess / 1_000_000), ("keyspace_hits", statistics.keyspaceHits), ("keyspace_misses", statistics.keyspaceMisses),
             ("pubsub_channels", pubsub.channels.count), ("pubsub_patterns", Set(pubsub.patterns.map(\.pattern)).count),
             ("pubsubshard_channels", pubsub.shardChannels.count), ("latest_fork_usec", statistics.latestForkMicroseconds), ("total_forks", statistics.forks),
-            ("migrate_cached_sockets", 0), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
+            ("migrate_cached_sockets", migrations.idle.count), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
             ("active_defrag_key_hits", 0), ("active_defrag_key_misses", 0), ("total_active_defrag_time", 0), ("current_active_defrag_time", 0),
             ("tracking_total_keys", 0), ("tracking_total_items", 0), ("tracking_total_prefixes", 0), ("unexpected_error_replies", 0),
             ("total_error_replies", errors.pointee.total), ("dump_payload_sanitizations", 0), ("total_reads_processed", loop.statistics.reads),

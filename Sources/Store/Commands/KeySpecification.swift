@@ -5,8 +5,8 @@ import RESP
 ///     RW access delete            flags alone: the keys are where `keys` says
 ///     OW update 1; RO access 2#   several: each with the argument at which it begins
 ///
-/// where `2` is that argument alone, `2..` it and all behind it, `2#` those that it counts, and `?` none that could be told
-/// without reading the whole command. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
+/// where `2` is that argument alone, `2..` it and all behind it, `2#` those that it counts, `?` none that could be told
+/// without reading the whole command, and `KEYS-2` all behind that word, which is looked for from that argument on backwards. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
 struct KeySpecification {
     enum Place: Equatable {
         /// The last key, counted from the first or, negative, from the end; and how far they are apart.
@@ -16,8 +16,10 @@ struct KeySpecification {
     }
 
     let flags: [String]
-    /// nil when it is unknown.
+    /// nil when it is unknown, or told by `keyword`.
     let begin: Int?
+    /// The word that the keys stand behind, and where the search for it begins; negative: from the end, backwards.
+    let keyword: (word: String, start: Int)?
     let place: Place
 
     static func all(of command: Command) -> [KeySpecification] {
@@ -29,7 +31,12 @@ struct KeySpecification {
     private init(_ text: String, _ keys: KeyPositions) {
         var words = text.split(separator: " ").map(String.init)
         let last = words.last ?? ""
-        if last == "?" {
+        var keyword: (word: String, start: Int)?
+        if let dash = last.firstIndex(of: "-"), let start = Int(last[dash...]) {
+            keyword = (String(last[..<dash]), start)
+            (begin, place) = (nil, .range(last: -1, step: 1))
+            words.removeLast()
+        } else if last == "?" {
             (begin, place) = (nil, .unknown)
             words.removeLast()
         } else if let number = Int(last.prefix { $0.isNumber }) {
@@ -41,6 +48,7 @@ struct KeySpecification {
             place = keys.first < 0 ? .counted : .range(last: keys.last < 0 ? keys.last : keys.last - keys.first, step: keys.step)
         }
         flags = words
+        self.keyword = keyword
     }
 
     /// As COMMAND INFO writes it.
@@ -52,9 +60,17 @@ struct KeySpecification {
         reply.bulk("begin_search")
         reply.map(2)
         reply.bulk("type")
-        reply.bulk(begin == nil ? "unknown" : "index")
+        reply.bulk(keyword != nil ? "keyword" : begin == nil ? "unknown" : "index")
         reply.bulk("spec")
-        reply.map(begin == nil ? 0 : 1)
+        if let keyword {
+            reply.map(2)
+            reply.bulk("keyword")
+            reply.bulk(keyword.word)
+            reply.bulk("startfrom")
+            reply.integer(keyword.start)
+        } else {
+            reply.map(begin == nil ? 0 : 1)
+        }
         if let begin {
             reply.bulk("index")
             reply.integer(begin)

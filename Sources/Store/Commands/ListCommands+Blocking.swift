@@ -106,7 +106,8 @@ extension StoreServer {
         if executionDepth > 0 { return call.reply.null() }
         let destination = call[2].bytes
         block(call.client, on: [call[1]], timeout: timeout) { [unowned self] client, db, key in
-            guard let source = listForWaiting(db, key) else { return false }
+            // A destination that is being moved elsewhere would take the element with it: when it is over the client's turn comes.
+            guard !destination.withUnsafeBytes({ isMigrating(Argument($0)) }), let source = listForWaiting(db, key) else { return false }
             let isMoved = destination.withUnsafeBytes { move(db, source, Argument($0), from: from, to: to, client.reply) }
             if isMoved { pass(on: command(key.bytes, destination), of: client, db) }
             return true
