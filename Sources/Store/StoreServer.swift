@@ -180,6 +180,7 @@ final class StoreServer: ListenerHandler {
         let client = Client(id: lastClientID, server: self, connection: connection)
         clients[client.id] = client
         connection.handler = client
+        connection.isHoldable = true
         connection.output.context = UnsafeMutableRawPointer(errors)
         return client
     }

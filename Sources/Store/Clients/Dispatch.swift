@@ -189,7 +189,8 @@ extension StoreServer {
         commandsProcessed &+= 1
         if isTimed { timed(client, slot, arguments, count, since: start) }
         if gate.contains(.monitored) { feedMonitors(client, slot, arguments, count) }
-        if dirty != before || propagation.isForced {
+        // A snapshot makes the count smaller: SAVE is nothing to pass on.
+        if dirty > before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
             // Whoever waits for a key is served before the next command, of this client or another, can take it away.
             if !blocking.ready.isEmpty { handleReadyKeys() }

@@ -55,6 +55,13 @@ final class AppendOnlyFile {
     private(set) var pendingSyncs = 0
     /// Writes that had to be made while an fsync was running (`aof_delayed_fsync`).
     var delayedSyncs = 0
+    /// The fsync that replies wait for under `always`.
+    private enum Commit {
+        case none, running, done
+    }
+    private var commit = Commit.none
+    /// How long the last one took.
+    private var commitNanoseconds: UInt64 = .max
     /// An fsync failed: what the kernel had taken may be lost, and no later fsync tells. Only a new base heals that.
     private(set) var syncFailure: SystemError?
 
@@ -63,6 +70,8 @@ final class AppendOnlyFile {
     private static let syncInterval: Int64 = 1000
     private static let retryInterval: Int64 = 100
     private static let complaintInterval: Int64 = 30_000
+    /// A disk that is as fast as this is waited for where only one client waits: a helper thread would cost more than it saves.
+    private static let quickSyncNanoseconds: UInt64 = 1_000_000
 
     init(server: StoreServer) { self.server = server }
 
@@ -107,7 +116,17 @@ final class AppendOnlyFile {
 
     /// Writes what this iteration has changed, and syncs it where replies have to wait for that.
     func beforeFlush() {
+        if commit == .done {
+            commit = .none
+            server.loop.releaseSealedOutput()
+        }
         if buffer.count > 0 || unsynced > 0 { flush() }
+        if commit == .running {
+            // What was executed since it began has changed more, or may have seen what is not on the disk yet.
+            server.loop.holdOutput()
+        } else if server.loop.isHoldingOutput {
+            server.loop.releaseOutput()
+        }
     }
 
     /// - Parameter isForced: neither waits for an fsync that is running nor for the time of another attempt.
@@ -117,7 +136,7 @@ final class AppendOnlyFile {
             if isForced || !isPostponed { write(to: file) }
             if buffer.count > 0 { return }
         }
-        if unsynced > 0 { syncAsConfigured(file) }
+        if unsynced > 0 { syncAsConfigured(file, isForced: isForced) }
     }
 
     /// While an fsync is running a write may block: it is put off for a while, and made then all the same.
@@ -184,23 +203,55 @@ final class AppendOnlyFile {
 
     // MARK: syncing
 
-    private func syncAsConfigured(_ file: AppendedFile) {
+    private func syncAsConfigured(_ file: AppendedFile, isForced: Bool) {
         if configuration.skipsSyncOnRewrite, server.hasWritingChild { return }
         // Once it has failed it says nothing any more: the kernel may count pages as written that are not.
         if syncFailure != nil { return }
         switch configuration.appendSync {
         case .always:
-            let start = configuration.latencyMonitorThreshold > 0 ? StoreServer.nanoseconds() : 0
-            if let error = file.sync() {
-                endProcess("Can't persist AOF for fsync error when the AOF fsync policy is 'always': \(error). Exiting...")
+            if isForced {
+                unsynced = 0
+                lastSync = now
+                committed(file.sync())
+            } else if commit != .running {
+                beginCommit(file)
             }
-            if start > 0 { server.addLatencySample("aof-fsync-always", nanoseconds: StoreServer.nanoseconds() - start) }
-            unsynced = 0
-            lastSync = now
         case .everysec:
             if now - lastSync >= AppendOnlyFile.syncInterval, pendingSyncs == 0 { syncInBackground(file) }
         case .no: break
         }
+    }
+
+    /// One fsync for everybody (group commit). The loop goes on meanwhile, so that a slow disk holds up nobody but the store's
+    /// clients; replies that were queued so far leave when it is done, and what comes in between is covered by the next one.
+    ///
+    /// Tried and left out, as they gained nothing over 50 connections on a disk that takes 0.15 ms: to wait for more clients before
+    /// the fsync, and room allocated ahead.
+    private func beginCommit(_ file: AppendedFile) {
+        unsynced = 0
+        lastSync = now
+        let outcome = SyncOutcome()
+        if server.loop.holdOutput() <= 1, commitNanoseconds < AppendOnlyFile.quickSyncNanoseconds {
+            outcome.sync(file)
+            commit = .none
+            commitNanoseconds = outcome.nanoseconds
+            return committed(outcome.error)
+        }
+        commit = .running
+        pendingSyncs += 1
+        server.loop.sealOutput()
+        server.loop.runInBackground({ outcome.sync(file) }) { [weak self] in
+            guard let self else { return }
+            commit = .done
+            pendingSyncs -= 1
+            commitNanoseconds = outcome.nanoseconds
+            committed(outcome.error)
+        }
+    }
+
+    private func committed(_ error: SystemError?) {
+        if let error { endProcess("Can't persist AOF for fsync error when the AOF fsync policy is 'always': \(error). Exiting...") }
+        if configuration.latencyMonitorThreshold > 0 { server.addLatencySample("aof-fsync-always", nanoseconds: commitNanoseconds) }
     }
 
     /// Lets a helper thread bring to the disk what has been written so far.
@@ -211,7 +262,7 @@ final class AppendOnlyFile {
         pendingSyncs += 1
         let outcome = SyncOutcome()
         let to = file.size
-        server.loop.runInBackground({ outcome.error = file.sync() }) { [weak self] in
+        server.loop.runInBackground({ outcome.sync(file) }) { [weak self] in
             guard let self else { return }
             pendingSyncs -= 1
             if let error = outcome.error { syncFailed(error, file, from, to) }
@@ -276,6 +327,7 @@ final class AppendOnlyFile {
         if writeFailure != 0 { return SystemError("write \(file.path)", code: writeFailure) }
         logger.notice("Calling fsync() on the AOF file.")
         syncNow(file)
+        if syncFailure == nil { server.loop.releaseOutput() }
         return syncFailure
     }
 }
@@ -283,7 +335,14 @@ final class AppendOnlyFile {
 /// What a helper thread found out; read in the loop when the thread is done with it.
 private final class SyncOutcome: @unchecked Sendable {
     // Written before the completion is queued and read after, and the queue's mutex lies between.
-    var error: SystemError?
+    private(set) var error: SystemError?
+    private(set) var nanoseconds: UInt64 = 0
+
+    func sync(_ file: AppendedFile) {
+        let start = StoreServer.nanoseconds()
+        error = file.sync()
+        nanoseconds = StoreServer.nanoseconds() - start
+    }
 }
 
 /// A file that is appended to. It is closed when nobody has it any more, so that a helper thread that syncs it never meets
