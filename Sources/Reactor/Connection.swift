@@ -84,6 +84,10 @@ public final class Connection: EventSource {
     /// The next on the loop's list of those with something to send.
     var nextToFlush: Unmanaged<Connection>?
     private var isFlushScheduled = false
+    /// Its output may be held back by `Loop.holdOutput`.
+    public var isHoldable = false
+    /// While it is held: how many bytes from the front lie before the line that `Loop.sealOutput` drew.
+    private var sealedCount = 0
     private var isReadScheduled = false
     private var isReadingPaused = false
     /// An edge was reported that has not been read to its end.
@@ -386,25 +390,49 @@ public final class Connection: EventSource {
         sendQueued()
     }
 
+    func sealOutput() { sealedCount = output.count }
+
+    /// Sends what lies before the line.
+    /// - Returns: whether there is more, which is still held.
+    func sendSealed() -> Bool {
+        isFlushScheduled = false
+        sendQueued(atMost: sealedCount)
+        // Whoever waits for room comes back when there is some.
+        guard currentPhase == .open, !isFlushScheduled, !isWaitingForRoom, !output.isEmpty else { return false }
+        isFlushScheduled = true
+        return true
+    }
+
     /// Sends what is queued ahead of everybody's turn. For a `beforeFlush` hook whose bytes must be with the kernel before others'
     /// bytes are: the replicas' before the clients'.
-    public func sendQueued() {
+    public func sendQueued() { sendQueued(atMost: .max) }
+
+    @inline(__always)
+    private func sendQueued(atMost limit: Int) {
         guard currentPhase == .open, !isOverLimit else { return }
         var budget = Connection.sendBudget
-        while !output.isEmpty {
+        var left = limit
+        while !output.isEmpty, left > 0 {
             if budget <= 0 {
                 scheduleFlush()
                 break
             }
             var asked = 0
             let sent = withUnsafeTemporaryAllocation(of: iovec.self, capacity: Connection.vectorsMax) { vectors in
-                let (count, bytes) = output.gather(into: vectors.baseAddress!, limit: Connection.vectorsMax)
+                var (count, bytes) = output.gather(into: vectors.baseAddress!, limit: Connection.vectorsMax)
+                while bytes > left {
+                    let excess = min(bytes - left, vectors[count - 1].iov_len)
+                    vectors[count - 1].iov_len -= excess
+                    bytes -= excess
+                    if vectors[count - 1].iov_len == 0 { count -= 1 }
+                }
                 asked = bytes
                 return bytes == 0 ? 0 : transport.send(vectors.baseAddress!, count: count)
             }
             if sent >= 0 {
                 output.consume(sent)
                 budget -= sent
+                left &-= sent
                 core.counters.pointee.bytesSent &+= UInt64(sent)
                 core.counters.pointee.writes &+= 1
                 // The kernel's buffer is full, and an edge will tell when there is room (epoll(7)).

@@ -80,6 +80,8 @@ open class Loop {
         /// list owns one reference to each.
         var firstToFlush: Unmanaged<Connection>?
         var lastToFlush: Unmanaged<Connection>?
+        /// See `holdOutput`.
+        var held = HeldOutput()
         var isStopping = false
         var longestNanoseconds: UInt64 = 0
     }
@@ -322,6 +324,45 @@ open class Loop {
         return connection
     }
 
+    // MARK: output that is held back
+
+    /// Keeps what is queued now on connections that may be held (`Connection.isHoldable`) until it is released. To be called in a
+    /// `beforeFlush` hook.
+    /// - Returns: how many connections are held and not sealed.
+    @discardableResult
+    public final func holdOutput() -> Int {
+        var others: [Connection] = []
+        while let connection = nextToFlush() {
+            connection.nextToFlush = nil
+            if connection.isHoldable { state.pointee.held.waiting.append(connection) } else { others.append(connection) }
+        }
+        for connection in others { flushLater(connection) }
+        return state.pointee.held.waiting.count
+    }
+
+    /// Output is being held back.
+    public final var isHoldingOutput: Bool { !state.pointee.held.waiting.isEmpty || !state.pointee.held.sealed.isEmpty }
+
+    /// Draws a line behind all output that is held: `releaseSealedOutput` lets out what is before it.
+    public final func sealOutput() {
+        precondition(state.pointee.held.sealed.isEmpty, "what was sealed has not been released")
+        swap(&state.pointee.held.sealed, &state.pointee.held.waiting)
+        for connection in state.pointee.held.sealed { connection.sealOutput() }
+    }
+
+    /// Sends what was queued when the line was drawn; what has come since is still held.
+    public final func releaseSealedOutput() {
+        for connection in state.pointee.held.sealed where connection.sendSealed() { state.pointee.held.waiting.append(connection) }
+        state.pointee.held.sealed.removeAll(keepingCapacity: true)
+    }
+
+    /// Sends all that is held.
+    public final func releaseOutput() {
+        let held = state.pointee.held
+        state.pointee.held = HeldOutput()
+        for connection in held.sealed + held.waiting { connection.flush() }
+    }
+
     /// Puts a connection that is not on the list at its end.
     @inline(__always)
     final func flushLater(_ connection: Connection) {
@@ -362,6 +403,12 @@ open class Loop {
         counters.pointee.longestCallback = .zero
         counters.pointee.longestCallbackLabel = "none"
     }
+}
+
+/// Connections whose output is held back: some until what has begun is done, others until something begins that covers them.
+private struct HeldOutput {
+    var sealed: [Connection] = []
+    var waiting: [Connection] = []
 }
 
 /// A bound socket that accepts connections.

@@ -149,6 +149,16 @@ extension Directive {
         }
     }
 
+    /// The name of a file in a folder that another directive names.
+    static func fileName(_ name: String, _ path: Path<String>) -> Directive {
+        let text = text(name, path)
+        return Directive(name, read: text.read) { configuration, words throws(DirectiveError) in
+            guard !words[0].contains(UInt8(ascii: "/")) else { throw DirectiveError("\(name) can't be a path, just a filename") }
+            guard !words[0].isEmpty else { throw DirectiveError("\(name) can't be empty") }
+            try text.write(configuration, words)
+        }
+    }
+
     static func bytes(_ name: String, _ path: Path<[UInt8]>) -> Directive {
         Directive(name, read: { $0[keyPath: path] }) { configuration, words throws(DirectiveError) in
             configuration[keyPath: path] = words[0]

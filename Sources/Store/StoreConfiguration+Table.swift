@@ -57,13 +57,7 @@ extension Directive {
         save,
         .flag("rdbcompression", \.compressesSnapshots),
         .flag("rdbchecksum", \.checksumsSnapshots).immutable,
-        .text("dbfilename", \.dbFilename).protected.with { directive in
-            let write = directive.write
-            directive = Directive("dbfilename", read: directive.read) { configuration, words throws(DirectiveError) in
-                guard !words[0].contains(UInt8(ascii: "/")) else { throw DirectiveError("dbfilename can't be a path, just a filename") }
-                try write(configuration, words)
-            }.protected
-        },
+        .fileName("dbfilename", \.dbFilename).protected,
         directory,
         .flag("stop-writes-on-bgsave-error", \.stopsWritesOnSnapshotError),
         .kept("rdb-save-incremental-fsync", .flag, "yes", because: "a snapshot is always brought to the disk in steps"),
@@ -89,7 +83,7 @@ extension Directive {
         .integer("replica-announce-port", \.replicaAnnouncePort, 0...65535).alias("slave-announce-port"),
         .flag("replica-ignore-maxmemory", \.replicaIgnoresMaxMemory).alias("slave-ignore-maxmemory"),
         .kept("replica-lazy-flush", .flag, "no", because: "the old data is freed behind the new one whatever this says").alias("slave-lazy-flush"),
-        .kept("replica-ignore-disk-write-errors", .flag, "no", because: "writes come from the master, whatever the disk does"),
+        .flag("replica-ignore-disk-write-errors", \.replicaIgnoresDiskErrors),
         .kept("propagation-error-behavior", .choice(["ignore", "panic", "panic-on-replicas"]), "ignore", because: "an error in the master's stream ends the link, and the replica synchronises anew"),
         .memory("repl-backlog-size", \.backlogSize, 1...Int64.max, least: 16_384),
         .integer("repl-backlog-ttl", \.backlogTimeToLive, 0...Int64.max),
@@ -171,22 +165,19 @@ extension Directive {
         shutdown("shutdown-on-sigterm", \.shutdownOnTermination),
     ]
 
-    private static let noFile = "there is no append-only file yet"
     private static let appendOnly: [Directive] = [
-        .kept(
-            "appendonly", .flag, "no",
-            standing: .refused("the append-only file does not exist yet, and writes that it is to keep would be lost in a crash")),
-        .kept("appendfilename", .text, "appendonly.aof", because: noFile).immutable,
-        .kept("appenddirname", .text, "appendonlydir", because: noFile).immutable,
-        .kept("appendfsync", .choice(["everysec", "always", "no"]), "everysec", because: noFile),
-        .kept("no-appendfsync-on-rewrite", .flag, "no", because: noFile),
-        .kept("auto-aof-rewrite-percentage", .integer(natural), "100", because: noFile),
-        .kept("auto-aof-rewrite-min-size", .memory(count), "67108864", because: noFile),
-        .kept("aof-load-truncated", .flag, "yes", because: noFile),
-        .kept("aof-use-rdb-preamble", .flag, "yes", because: noFile),
-        .kept("aof-timestamp-enabled", .flag, "no", because: noFile),
-        .kept("aof-rewrite-incremental-fsync", .flag, "yes", because: noFile),
-        .kept("aof-disable-auto-gc", .flag, "no", because: noFile),
+        .flag("appendonly", \.appendsOnly),
+        .fileName("appendfilename", \.appendFilename).immutable,
+        .fileName("appenddirname", \.appendFolder).immutable,
+        .choice("appendfsync", \.appendSync),
+        .flag("no-appendfsync-on-rewrite", \.skipsSyncOnRewrite),
+        .integer("auto-aof-rewrite-percentage", \.rewritePercentage, natural),
+        .memory("auto-aof-rewrite-min-size", \.rewriteSizeLeast, count),
+        .flag("aof-load-truncated", \.loadsTruncated),
+        .flag("aof-use-rdb-preamble", \.usesSnapshotPreamble),
+        .flag("aof-timestamp-enabled", \.stampsAppendOnlyFile),
+        .flag("aof-rewrite-incremental-fsync", \.syncsRewriteInSteps),
+        .flag("aof-disable-auto-gc", \.keepsHistory),
     ]
 
     private static let noMoving = "memory is not moved to where it would leave fewer holes"

@@ -65,11 +65,29 @@ public final class StoreConfiguration {
     var compressesSnapshots = true
     var checksumsSnapshots = true
 
+    /// The append-only file.
+    var appendsOnly = false
+    var appendFilename = "appendonly.aof"
+    var appendFolder = "appendonlydir"
+    var appendSync = AppendSync.everysec
+    var skipsSyncOnRewrite = false
+    /// Per cent of growth since the last rewrite that make another one, 0 for none; and how large the file must be for that.
+    var rewritePercentage = 100
+    var rewriteSizeLeast = 64 << 20
+    var loadsTruncated = true
+    var usesSnapshotPreamble = true
+    var stampsAppendOnlyFile = false
+    var syncsRewriteInSteps = true
+    /// Files that a rewrite has made superfluous stay.
+    var keepsHistory = false
+
     var replicaOf: (host: String, port: UInt16)?
     var masterUser: [UInt8] = []
     var masterPassword: [UInt8] = []
     var isReplicaReadOnly = true
     var servesStaleData = true
+    /// A replica goes on although its append-only file cannot be written.
+    var replicaIgnoresDiskErrors = false
     var replicaPriority = 100
     var isReplicaAnnounced = true
     var replicaAnnounceIP: String?

@@ -18,14 +18,24 @@ public final class StoreNode {
         server.log = log
     }
 
-    /// Loads the snapshot, if there is one. It blocks.
+    /// Loads the append-only file where the configuration asks for one, else the snapshot, if there is one. It blocks.
     /// - Throws: an error naming the file, the byte and what was found there.
     public func load() throws(SystemError) {
+        if server.configuration.appendsOnly { return try loadAppendOnlyFile() }
         do throws(RDBReader.FileError) {
             try server.persistence.load()
         } catch {
             server.logger.warning("Fatal error loading the DB: \(error). Exiting.")
             if case .system(_, let cause) = error { throw cause }
+            throw SystemError("load \(error)", code: EBADMSG)
+        }
+    }
+
+    private func loadAppendOnlyFile() throws(SystemError) {
+        do throws(AOFError) {
+            try server.appendOnlyFile.loadAtStart()
+        } catch {
+            server.logger.warning("Fatal error loading the append only file: \(error). Exiting.")
             throw SystemError("load \(error)", code: EBADMSG)
         }
     }

@@ -27,6 +27,15 @@ extension StoreServer {
     /// - Parameter completion: called once, with false when the snapshot failed and the store serves on.
     func shutDown(_ options: ShutdownOptions, completion: @escaping (Bool) -> Void) {
         logger.warning("User requested shutdown...")
+        if appendOnlyFile.state == .waiting, !options.isForced {
+            logger.warning("Writing initial AOF. Can't exit.")
+            return completion(false)
+        }
+        appendOnlyFile.stopRewrite()
+        if let error = appendOnlyFile.finish(), !options.isForced {
+            logger.warning("Error trying to bring the AOF to the disk, can't exit: \(error)")
+            return completion(false)
+        }
         if options.save ?? !configuration.savePoints.isEmpty, !saveBeforeExit(), !options.isForced {
             logger.warning("Error trying to save the DB, can't exit.")
             return completion(false)

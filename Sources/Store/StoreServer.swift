@@ -14,7 +14,7 @@ struct ServerGate: OptionSet {
     static let monitored = ServerGate(rawValue: 1 << 2)
     /// CLIENT PAUSE.
     static let paused = ServerGate(rawValue: 1 << 3)
-    /// min-replicas-to-write, or a failed snapshot that stops writes.
+    /// min-replicas-to-write, or a disk that does not take what is written.
     static let writesRestricted = ServerGate(rawValue: 1 << 4)
     /// `maxmemory`: before each command room is made.
     static let memoryLimited = ServerGate(rawValue: 1 << 5)
@@ -88,6 +88,7 @@ final class StoreServer: ListenerHandler {
     var propagation = Propagation()
     var replication: Replication!
     var persistence: Persistence!
+    var appendOnlyFile: AppendOnlyFile!
     var eviction = Eviction()
     var clientEviction = ClientEviction()
     var activeExpiry = ActiveExpiry()
@@ -122,6 +123,7 @@ final class StoreServer: ListenerHandler {
         startedAt = loop.wallMilliseconds
         runID = StoreServer.randomID()
         persistence = Persistence(server: self)
+        appendOnlyFile = AppendOnlyFile(server: self)
         replication = Replication(server: self)
         memoryLimitsChanged()
         lookAtMemory()
@@ -181,6 +183,7 @@ final class StoreServer: ListenerHandler {
         let client = Client(id: lastClientID, server: self, connection: connection)
         clients[client.id] = client
         connection.handler = client
+        connection.isHoldable = true
         connection.output.context = UnsafeMutableRawPointer(errors)
         return client
     }
@@ -216,6 +219,7 @@ final class StoreServer: ListenerHandler {
     private func beforeFlush() {
         handleReadyKeys()
         if limitsClientMemory { evictClients() }
+        appendOnlyFile.beforeFlush()
         replication.beforeFlush()
         reclaimLater()
     }
@@ -225,6 +229,7 @@ final class StoreServer: ListenerHandler {
         memoryCron()
         replication.cron()
         persistence.cron()
+        appendOnlyFile.cron()
         disconnectIdleClients()
         migrations.closeIdle(at: loop.wallMilliseconds)
         enforceSoftOutputLimits()
@@ -252,7 +257,7 @@ final class StoreServer: ListenerHandler {
     func updateGate() {
         if monitors.isEmpty { gate.remove(.monitored) } else { gate.insert(.monitored) }
         if replication.isReplica { gate.insert(.replica) } else { gate.remove(.replica) }
-        if configuration.minReplicasToWrite > 0 || persistence.stopsWrites {
+        if configuration.minReplicasToWrite > 0 || persistence.stopsWrites || appendOnlyFile.refusal != nil {
             gate.insert(.writesRestricted)
         } else {
             gate.remove(.writesRestricted)

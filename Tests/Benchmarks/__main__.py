@@ -6,6 +6,7 @@
     make bench BENCH="memory --items 200000"
     make bench BENCH="idle"
     make bench BENCH="snapshots"                          SAVE, and loading at start
+    make bench BENCH="aof --rounds 5"                     throughput with the append-only file
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
 
     make bench BENCH="--publish"                          also replaces figures.json and figures.svg, which the README shows
@@ -22,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 
+import aof  # noqa: E402
 import chart  # noqa: E402
 import eviction  # noqa: E402
 import latency  # noqa: E402
@@ -32,7 +34,7 @@ from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
 PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run,
-         "snapshots": snapshots.run}
+         "snapshots": snapshots.run, "aof": aof.run}
 
 
 def arguments():

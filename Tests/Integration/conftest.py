@@ -10,6 +10,7 @@ Options are redis-server's own, with `_` for `-`. VIGIE_STAND_IN=peers starts th
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +78,7 @@ def _store_factory(processes, tmp_path, program, kind):
         words |= options
         process = processes.start([*program(), *arguments, *options_as_arguments(words)], name=name, netns=netns)
         store = Store(process, port, host, password)
-        store.directory = directory
+        store.directory = Path(words["dir"])
         return store.wait_ready() if ready else store
     return start
 

@@ -40,7 +40,7 @@ struct StoreConfigurationTests {
     func errorsAreNamed(text: String, error: String) throws { #expect(try read(text).1 == [error]) }
 
     @Test("what would lose data or secrecy in silence is refused in words", arguments: [
-        "appendonly yes", "cluster-enabled yes", "tls-port 6380", "aclfile /etc/acl", "loadmodule m.so", "user a on",
+        "cluster-enabled yes", "tls-port 6380", "aclfile /etc/acl", "loadmodule m.so", "user a on",
     ])
     func missingFeaturesAreRefused(text: String) throws { #expect(try read(text).1.count == 1) }
 

@@ -190,7 +190,8 @@ extension StoreServer {
         commandsProcessed &+= 1
         if isTimed { timed(client, slot, arguments, count, since: start) }
         if gate.contains(.monitored) { feedMonitors(client, slot, arguments, count) }
-        if dirty != before || propagation.isForced {
+        // A snapshot makes the count smaller: SAVE is nothing to pass on.
+        if dirty > before || propagation.isForced {
             propagateCommand(client, db, arguments, count)
             // Whoever waits for a key is served before the next command, of this client or another, can take it away.
             if !blocking.ready.isEmpty { handleReadyKeys() }
@@ -292,7 +293,8 @@ extension StoreServer {
             return refuse(StoreServer.outOfMemory)
         }
         let isWrite = flags.contains(.write)
-        if isWrite, gate.contains(.writesRestricted), !gate.contains(.replica) {
+        if gate.contains(.writesRestricted), !gate.contains(.replica), isWrite || isWritingTransaction(client, slot) {
+            if let reason = appendOnlyFile.refusal { return refuse("MISCONF Errors writing to the AOF file: \(reason)") }
             if persistence.stopsWrites {
                 return refuse("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.")
             }
@@ -322,6 +324,12 @@ extension StoreServer {
             return false
         }
         return true
+    }
+
+    /// Whether it is the EXEC of a transaction in which something is written.
+    private func isWritingTransaction(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>) -> Bool {
+        guard let transaction = client.transaction, slot.pointee.name.isWord("exec") else { return false }
+        return transaction.queued.contains { $0.slot.pointee.command.flags.contains(.write) }
     }
 
     /// Whether a command must not be run when there is no room: one that may take more, and in a transaction every one that would be

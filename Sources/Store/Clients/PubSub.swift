@@ -183,6 +183,7 @@ extension StoreServer {
             let receivers = call.server.publish(call[1], call[2])
             // Replicas' subscribers hear it too.
             call.server.propagation.isForced = true
+            call.server.propagation.isForReplicasOnly = true
             call.reply.integer(receivers)
         },
         Command(
@@ -193,6 +194,7 @@ extension StoreServer {
         ) { call in
             let receivers = call.server.publish(call[1], call[2], isShard: true)
             call.server.propagation.isForced = true
+            call.server.propagation.isForReplicasOnly = true
             call.reply.integer(receivers)
         },
         Command(

@@ -140,6 +140,12 @@ extension StoreServer {
         case "client-output-buffer-limit": for client in clients.values { applyOutputLimit(client) }
         case "client-query-buffer-limit": for client in clients.values { client.connection.inputLimit = configuration.clientQueryBufferLimit }
         case "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error": updateGate()
+        case "appendonly":
+            if !configuration.appendsOnly {
+                appendOnlyFile.switchOff()
+            } else if appendOnlyFile.switchOn() != nil {
+                throw DirectiveError("Unable to turn on AOF. Check server logs.")
+            }
         case "slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking": updateTiming()
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
         case "repl-backlog-size": replication.stream.resize(configuration.backlogSize)

@@ -67,6 +67,16 @@ extension StoreServer {
             call.reply.ok()
         },
         DebugHandler(name: "reload", counts: 2...Int.max) { call in call.server.debugReload(call) },
+        DebugHandler(name: "loadaof", counts: 2...2) { call in
+            do throws(AOFError) {
+                try call.server.appendOnlyFile.reload()
+                call.server.logger.warning("Append Only File loaded by DEBUG LOADAOF")
+                call.reply.ok()
+            } catch {
+                call.server.logger.warning("DEBUG LOADAOF: \(error)")
+                call.reply.error("ERR Error trying to load the AOF files, check server logs.")
+            }
+        },
         DebugHandler(name: "populate", counts: 3...5) { call in call.server.debugPopulate(call) },
         DebugHandler(name: "error", counts: 3...3) { call in
             // Not counted among the errors: nothing has failed.
@@ -90,6 +100,7 @@ extension StoreServer {
         "DIGEST", "    Output a hex signature representing the current DB content.", "DIGEST-VALUE <key> [<key> ...]",
         "    Output a hex signature of the values of all the specified keys.", "ERROR <string>",
         "    Return a Redis protocol error with <string> as message. Useful for clients", "    unit tests to simulate Redis errors.",
+        "LOADAOF", "    Flush the AOF buffers on disk and reload the AOF in memory.",
         "LOG <message>", "    Write <message> to the server log.", "OBJECT <key>",
         "    Show low level info about `key` and associated value.", "POPULATE <count> [<prefix>] [<size>]",
         "    Create <count> string keys named key:<num>. If <prefix> is specified then",

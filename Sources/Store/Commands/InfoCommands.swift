@@ -126,7 +126,7 @@ extension StoreServer {
             ("rss_overhead_ratio", ratio(report.residence)), ("rss_overhead_bytes", report.resident - report.allocatorResident),
             ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", report.backlog),
             ("mem_total_replication_buffers", report.backlog + report.replicas), ("mem_clients_slaves", report.replicas),
-            ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0), ("mem_allocator", "vigie"),
+            ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", appendOnlyFile.buffer.count), ("mem_allocator", "vigie"),
             ("active_defrag_running", memory.defragmentation.isRunning ? 1 : 0),
             ("lazyfree_pending_objects", heap.state.pointee.gravesCount), ("lazyfreed_objects", heap.state.pointee.gravesEmptied),
         ]).text
@@ -294,10 +294,28 @@ extension Persistence {
             ("rdb_changes_since_last_save", server.dirty), ("rdb_bgsave_in_progress", isSaving ? 1 : 0), ("rdb_last_save_time", lastSave),
             ("rdb_last_bgsave_status", isHealthy ? "ok" : "err"), ("rdb_last_bgsave_time_sec", lastDuration),
             ("rdb_current_bgsave_time_sec", currentDuration), ("rdb_saves", saves), ("rdb_last_cow_size", lastCopiedBytes),
-            ("rdb_last_load_keys_expired", keysExpired), ("rdb_last_load_keys_loaded", keysLoaded), ("aof_enabled", 0),
-            ("aof_rewrite_in_progress", 0), ("aof_rewrite_scheduled", 0), ("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1),
-            ("aof_last_bgrewrite_status", "ok"), ("aof_rewrites", 0), ("aof_rewrites_consecutive_failures", 0), ("aof_last_write_status", "ok"),
-            ("aof_last_cow_size", 0), ("module_fork_in_progress", 0), ("module_fork_last_cow_size", 0),
-        ]).text
+            ("rdb_last_load_keys_expired", keysExpired), ("rdb_last_load_keys_loaded", keysLoaded),
+        ] + server.appendOnlyFile.infoFields).text
+    }
+}
+
+extension AppendOnlyFile {
+    /// Its part of INFO's section `persistence`.
+    fileprivate var infoFields: [(String, Any)] {
+        let isOn = state != .off
+        let current = rewrite.child.map { server.loop.wallMilliseconds / 1000 - $0.startedAt } ?? -1
+        let fields: [(String, Any)] = [
+            ("aof_enabled", isOn ? 1 : 0), ("aof_rewrite_in_progress", rewrite.isRunning ? 1 : 0),
+            ("aof_rewrite_scheduled", rewrite.isScheduled ? 1 : 0), ("aof_last_rewrite_time_sec", rewrite.lastDuration),
+            ("aof_current_rewrite_time_sec", current), ("aof_last_bgrewrite_status", rewrite.isHealthy ? "ok" : "err"),
+            ("aof_rewrites", rewrite.count), ("aof_rewrites_consecutive_failures", rewrite.consecutiveFailures),
+            ("aof_last_write_status", refusal == nil ? "ok" : "err"), ("aof_last_cow_size", rewrite.lastCopiedBytes),
+            ("module_fork_in_progress", 0), ("module_fork_last_cow_size", 0),
+        ]
+        guard isOn else { return fields }
+        return fields + [
+            ("aof_current_size", currentSize), ("aof_base_size", baseSize), ("aof_pending_rewrite", rewrite.isScheduled ? 1 : 0),
+            ("aof_buffer_length", buffer.count), ("aof_pending_bio_fsync", pendingSyncs), ("aof_delayed_fsync", delayedSyncs),
+        ]
     }
 }

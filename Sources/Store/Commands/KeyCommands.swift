@@ -208,7 +208,7 @@ extension StoreServer {
             || (onlyLess && old != nil && expiry >= old!) {
             return call.reply.integer(0)
         }
-        if expiry <= call.db.now, !isApplyingMasterStream, !gate.contains(.loading) {
+        if expiry <= call.db.now, !isApplyingMasterStream {
             call.db.remove(at: position)
             changed(call.db, key, .generic, "del")
             propagate(as: [[Array("DEL".utf8), key.bytes]])

@@ -20,6 +20,10 @@ extension StoreServer {
             summary: "Asynchronously saves the database(s) to disk."
         ) { call in call.server.backgroundSave(call) },
         Command(
+            "BGREWRITEAOF", arity: 1, flags: [.admin, .noScript, .noAsyncLoading], since: "1.0.0",
+            summary: "Asynchronously rewrites the append-only file to disk."
+        ) { call in call.server.rewriteAppendOnlyFile(call.reply) },
+        Command(
             "LASTSAVE", arity: 1, flags: [.loading, .stale, .fast], categories: [.admin, .dangerous], since: "1.0.0",
             tips: "nondeterministic_output",
             summary: "Returns the Unix timestamp of the last successful save to disk."
@@ -46,13 +50,28 @@ extension StoreServer {
         let isScheduling = call.count == 2 && call[1].isWord("schedule")
         if call.count > 1, !isScheduling { return call.syntaxError() }
         if persistence.isSaving { return call.reply.error("ERR Background save already in progress") }
-        if executionDepth > 0 {
+        if executionDepth > 0 || hasWritingChild {
             // In a transaction the data set is between two states that belong together.
+            guard executionDepth > 0 || isScheduling else {
+                return call.reply.error("ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.")
+            }
             persistence.schedule()
             return call.reply.simple("Background saving scheduled")
         }
         if persistence.startBackgroundSave() != nil { return call.reply.error("ERR") }
         call.reply.simple("Background saving started")
+    }
+
+    private func rewriteAppendOnlyFile(_ reply: ReplyWriter) {
+        if appendOnlyFile.rewrite.isRunning { return reply.error("ERR Background append only file rewriting already in progress") }
+        if hasWritingChild || executionDepth > 0 {
+            appendOnlyFile.scheduleRewrite()
+            return reply.simple("Background append only file rewriting scheduled")
+        }
+        if appendOnlyFile.startRewrite() != nil {
+            return reply.error("ERR Can't execute an AOF background rewriting. Please check the server logs for more information.")
+        }
+        reply.simple("Background append only file rewriting started")
     }
 
     private func restore(_ call: borrowing Call) {

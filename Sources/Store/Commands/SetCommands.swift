@@ -168,12 +168,12 @@ extension StoreServer {
             let position = table.randomPosition(using: &random)!
             let member = SetMember(table.remove(at: position))
             call.reply.bulk(member.value)
-            if replication.isFeeding { propagate(as: [[Array("SREM".utf8), call[1].bytes, member.bytes.bytes]]) }
+            if propagation.isOn { propagate(as: [[Array("SREM".utf8), call[1].bytes, member.bytes.bytes]]) }
             member.free()
         } else {
             let member = stored.random(using: &random)
             call.reply.bulk(member)
-            if replication.isFeeding { propagate(as: [[Array("SREM".utf8), call[1].bytes, member.copy]]) }
+            if propagation.isOn { propagate(as: [[Array("SREM".utf8), call[1].bytes, member.copy]]) }
             stored.remove(value: member)
             stored.store(in: entry)
         }
@@ -204,7 +204,7 @@ extension StoreServer {
         for _ in 0..<count {
             let member = stored.random(using: &random)
             reply.bulk(member)
-            if replication.isFeeding { told.append(member.copy) }
+            if propagation.isOn { told.append(member.copy) }
             stored.remove(value: member)
         }
         stored.store(in: entry)

@@ -250,7 +250,7 @@ extension StoreServer {
             var command = [Array("SET".utf8), key.bytes, call[2].bytes]
             if let expiry { command += [Array("PXAT".utf8), Array(number: expiry)] }
             if keepExpiry { command.append(Array("KEEPTTL".utf8)) }
-            if replication.isFeeding { propagate(as: [command]) }
+            if propagation.isOn { propagate(as: [command]) }
         }
         store(call, 1, 2, expiry: expiry, keepExpiry: keepExpiry)
         changed(call.db, key, .string, "set")
@@ -260,7 +260,7 @@ extension StoreServer {
 
     private func setExpiring(_ call: borrowing Call, unit: Int64) {
         guard let expiry = expiryTime(call, call[2], unit == 1000 ? .seconds : .milliseconds) else { return }
-        if replication.isFeeding {
+        if propagation.isOn {
             propagate(as: [[Array("SET".utf8), call[1].bytes, call[3].bytes, Array("PXAT".utf8), Array(number: expiry)]])
         }
         store(call, 1, 3, expiry: expiry, keepExpiry: false)

@@ -43,7 +43,8 @@ extension StoreServer {
         return true
     }
 
-    var isApplyingMasterStream: Bool { replication.isApplyingStream }
+    /// What is executed was decided before, by our master or by ourselves: a time that is over now was not over then.
+    var isApplyingMasterStream: Bool { replication.isApplyingStream || gate.contains(.loading) }
 
     /// Says that a key was changed: watchers and tracking hear of it.
     @inline(__always)

@@ -46,7 +46,7 @@ final class Persistence {
 
     /// Looks whether a save point is reached or a snapshot was asked for.
     func cron() {
-        guard child == nil else { return }
+        guard !server.hasWritingChild else { return }
         if isScheduled {
             isScheduled = false
             _ = startBackgroundSave()
@@ -104,20 +104,11 @@ final class Persistence {
         let (databases, info, wall) = (server.databases, info, server.loop.wallMilliseconds)
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
         do throws(SystemError) {
-            let before = ContinuousClock.now
-            let (connection, pid) = try server.loop.forkWriter({ [server] report in
-                server.becomeChild("redis-rdb-bgsave")
-                let error = SnapshotFile.write(
+            let pid = try server.forkWriter(named: "redis-rdb-bgsave", save, {
+                SnapshotFile.write(
                     path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
                     compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
-                BackgroundSave.report(copied: BackgroundSave.copiedBytes(), error, to: report)
-                return error == nil ? 0 : 1
-            }, handler: save) { [weak self] status in self?.childEnded(status) }
-            let took = ContinuousClock.now - before
-            server.statistics.latestForkMicroseconds = Int(took.components.attoseconds / 1_000_000_000_000)
-            server.statistics.forks += 1
-            server.addLatencySample("fork", nanoseconds: UInt64(server.statistics.latestForkMicroseconds) * 1000)
-            connection.role = "snapshot"
+            }) { [weak self] status in self?.childEnded(status) }
             save.pid = pid
             save.temporary = "\(directory)temp-\(pid).rdb"
             child = save

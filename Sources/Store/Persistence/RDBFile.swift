@@ -53,41 +53,16 @@ extension RDBReader {
     }
 }
 
-/// Writes a snapshot so that a reader of `path` finds either the old file or the whole new one, whatever happens meanwhile.
+/// Snapshots that a crash leaves either as they were or whole.
 enum SnapshotFile {
-    /// Writes under a temporary name beside `path`, syncs, renames, and syncs the folder.
     /// - Returns: nil, or what failed.
     static func write(
         path: String, temporary: String, databases: UnsafeMutableBufferPointer<Database>, info: SnapshotInfo, now: Int64,
         compresses: Bool, checksums: Bool, policy: EvictionPolicy
     ) -> SystemError? {
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { return SystemError("open \(temporary)") }
-        func fail(_ what: String, _ code: Int32) -> SystemError {
-            close(descriptor)
-            unlink(temporary)
-            errno = code
-            return SystemError("\(what) \(temporary)")
+        DurableFile.replace(path, temporary: temporary) { descriptor in
+            RDBWriter(descriptor: descriptor, compresses: compresses, checksums: checksums, policy: policy, syncEvery: 32 << 20)
+                .write(databases, info, now: now)
         }
-        let writer = RDBWriter(descriptor: descriptor, compresses: compresses, checksums: checksums, policy: policy, syncEvery: 32 << 20)
-        let failure = writer.write(databases, info, now: now)
-        if failure != 0 { return fail("write to", failure) }
-        if fsync(descriptor) != 0 { return fail("fsync of", errno) }
-        close(descriptor)
-        if rename(temporary, path) != 0 {
-            let error = SystemError("rename \(temporary) to \(path)")
-            unlink(temporary)
-            return error
-        }
-        return syncFolder(of: path)
-    }
-
-    /// A rename is on the disk only once its folder is.
-    private static func syncFolder(of path: String) -> SystemError? {
-        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { return SystemError("open the folder \(folder)") }
-        defer { close(descriptor) }
-        return fsync(descriptor) == 0 || errno == EINVAL ? nil : SystemError("fsync of the folder \(folder)")
     }
 }

@@ -46,19 +46,9 @@ final class RDBWriter {
         var total = 0
         var synced = 0
         self.init(compresses: compresses, checksums: checksums, policy: policy) { bytes in
-            var rest = bytes
-            while rest.count > 0 {
-                let n = Glibc.write(descriptor, rest.baseAddress!, rest.count)
-                if n >= 0 {
-                    rest = UnsafeRawBufferPointer(rebasing: rest[n...])
-                    total += n
-                } else if errno == EAGAIN || errno == EWOULDBLOCK {
-                    var waiting = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                    poll(&waiting, 1, -1)
-                } else if errno != EINTR {
-                    return errno
-                }
-            }
+            let failure = DurableFile.write(bytes, to: descriptor)
+            if failure != 0 { return failure }
+            total += bytes.count
             if syncEvery > 0, total - synced >= syncEvery {
                 if fdatasync(descriptor) != 0 { return errno }
                 synced = total

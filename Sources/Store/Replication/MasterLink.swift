@@ -361,10 +361,10 @@ final class MasterLink: ConnectionHandler {
                     count(UnsafeRawBufferPointer(rebasing: input.bytes[..<size]), client)
                 } else {
                     // A long value was received elsewhere: the stream's form of the command is the only one it can have had.
-                    var encoder = ReplicationStream(ringCapacity: 0)
-                    encoder.append(client.parser.pointee.arguments, client.parser.pointee.count)
-                    count(UnsafeRawBufferPointer(start: encoder.pending, count: encoder.pendingCount), client)
-                    encoder.deallocate()
+                    var encoded = CommandBuffer()
+                    encoded.append(client.parser.pointee.arguments, client.parser.pointee.count)
+                    count(encoded.bytes, client)
+                    encoded.deallocate()
                 }
                 client.parser.pointee.finish(input)
             case .incomplete:

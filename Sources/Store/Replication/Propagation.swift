@@ -1,7 +1,11 @@
 import RESP
 
-/// What a command has to say to replicas instead of itself.
+/// What a command has to say to replicas and to the append-only file instead of itself.
 struct Propagation {
+    /// Somebody takes what commands change: a replica, or the append-only file.
+    var isOn = false
+    /// What the command says is not for the file (PUBLISH).
+    var isForReplicasOnly = false
     /// Propagate although nothing seems changed, or something else than the command as it came.
     var isForced = false
     /// Nothing of this command is passed on.
@@ -13,16 +17,22 @@ struct Propagation {
 }
 
 extension StoreServer {
+    /// To be called when a replica or the append-only file begins or ends to take what commands change.
+    func updatePropagation() {
+        propagation.isOn = (replication.isFeeding || appendOnlyFile.isTaking) && !gate.contains(.loading)
+    }
+
     /// Passes on what a command changed.
     func propagateCommand(_ client: Client, _ db: Database, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         defer {
             if propagation.isForced || propagation.isSuppressed {
                 propagation.isForced = false
                 propagation.isSuppressed = false
+                propagation.isForReplicasOnly = false
                 propagation.replacements.removeAll()
             }
         }
-        guard replication.isFeeding, !propagation.isSuppressed else { return }
+        guard propagation.isOn, !propagation.isSuppressed else { return }
         if propagation.replacements.isEmpty {
             feed(db, arguments, count)
         } else {
@@ -33,26 +43,33 @@ extension StoreServer {
 
     /// Passes one command on, inside MULTI when it belongs to a transaction.
     private func feed(_ db: Database, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
-        if executionDepth > 0, !propagation.hasOpenTransaction {
-            propagation.hasOpenTransaction = true
-            feedReplication(db, [Array("MULTI".utf8)])
-        }
+        openPropagatedTransaction(db)
         replication.feed(db.id, arguments, count)
+        if !propagation.isForReplicasOnly { appendOnlyFile.feed(db.id, arguments, count) }
     }
 
     /// Passes on a command made here (DEL of an expired key, and the like).
     func feed(_ db: Database, _ command: [[UInt8]]) {
-        guard replication.isFeeding else { return }
-        if executionDepth > 0, !propagation.hasOpenTransaction {
-            propagation.hasOpenTransaction = true
-            feedReplication(db, [Array("MULTI".utf8)])
-        }
-        feedReplication(db, command)
+        guard propagation.isOn else { return }
+        withArguments(command) { feed(db, $0, $1) }
+    }
+
+    /// Begins a transaction on the wire and in the file, if one is being executed and it is the first change of it.
+    private func openPropagatedTransaction(_ db: Database) {
+        guard executionDepth > 0, !propagation.hasOpenTransaction else { return }
+        propagation.hasOpenTransaction = true
+        feedEverybody(db, "MULTI")
+    }
+
+    private func feedEverybody(_ db: Database, _ word: StaticString) {
+        var word = Argument(word)
+        replication.feed(db.id, &word, 1)
+        appendOnlyFile.feed(db.id, &word, 1)
     }
 
     /// Passes on that a key has gone though no command said so: its time was over, or there was no room for it.
     func feedDeletion(_ db: Database, _ key: Argument, isLazy: Bool) {
-        guard replication.isFeeding else { return }
+        guard propagation.isOn else { return }
         withUnsafeTemporaryAllocation(of: Argument.self, capacity: 2) { words in
             words.initializeElement(at: 0, to: isLazy ? Argument("UNLINK") : Argument("DEL"))
             words.initializeElement(at: 1, to: key)
@@ -60,15 +77,11 @@ extension StoreServer {
         }
     }
 
-    func feedReplication(_ db: Database, _ command: [[UInt8]]) {
-        withArguments(command) { replication.feed(db.id, $0, $1) }
-    }
-
-    /// Ends a transaction on the wire if one was begun there.
+    /// Ends a transaction on the wire and in the file if one was begun there.
     func closePropagatedTransaction(_ db: Database) {
         guard propagation.hasOpenTransaction else { return }
         propagation.hasOpenTransaction = false
-        feedReplication(db, [Array("EXEC".utf8)])
+        feedEverybody(db, "EXEC")
     }
 
     /// Lends byte arrays as arguments.

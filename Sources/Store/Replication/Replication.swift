@@ -96,6 +96,7 @@ final class Replication {
         // What was written unrecorded must not be mistaken for history that somebody else has.
         if !isReplica, stream.end == 0 { stream.restart(at: 1) }
         isFeeding = true
+        server.updatePropagation()
     }
 
     /// Passes a command on. On a replica our master's own bytes are passed on instead.
@@ -114,9 +115,9 @@ final class Replication {
             server.withArguments([Array("REPLCONF".utf8), Array("GETACK".utf8), Array("*".utf8)]) { stream.append($0, $1) }
         }
         wantsAcknowledgements = false
-        guard stream.pendingCount > 0 else { return }
+        guard stream.pending.count > 0 else { return }
         for client in replicas {
-            give(client, UnsafeRawBufferPointer(start: stream.pending, count: stream.pendingCount))
+            give(client, stream.pending.bytes)
             // Before any reply leaves: a process that is killed in between has not acknowledged what its replicas will not get.
             client.connection.sendQueued()
         }
@@ -245,6 +246,8 @@ final class Replication {
         stream.restart(at: offset)
         isFeeding = true
         hasMasterHistory = true
+        server.updatePropagation()
+        server.appendOnlyFile.dataWasReplaced()
     }
 
     /// The master goes on under another ID: what we have up to here belongs to both.

@@ -10,9 +10,7 @@ import RESP
 /// as Redis counts: a replica that has everything has applied `end` bytes.
 struct ReplicationStream {
     /// Bytes not yet handed to the replicas.
-    private(set) var pending: UnsafeMutableRawPointer
-    private(set) var pendingCount = 0
-    private var pendingCapacity = 16_384
+    private(set) var pending = CommandBuffer()
 
     private var ring: UnsafeMutableRawPointer?
     private(set) var ringCapacity: Int
@@ -25,7 +23,6 @@ struct ReplicationStream {
 
     init(ringCapacity: Int) {
         self.ringCapacity = max(16_384, ringCapacity)
-        pending = .allocate(byteCount: pendingCapacity, alignment: 16)
     }
 
     func deallocate() {
@@ -46,7 +43,7 @@ struct ReplicationStream {
     mutating func restart(at offset: Int64) {
         end = offset
         historyCount = 0
-        pendingCount = 0
+        pending.removeAll()
         selected = -1
     }
 
@@ -63,54 +60,20 @@ struct ReplicationStream {
     }
 
     /// Appends one command. O(bytes).
-    mutating func append(_ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
-        var size = 32
-        for i in 0..<count { size &+= arguments[i].count &+ 32 }
-        reserve(size)
-        var p = pending + pendingCount
-        func line(_ mark: UInt8, _ value: Int) {
-            p.storeBytes(of: mark, as: UInt8.self)
-            let n = Decimal.write(Int64(value), to: p + 1)
-            (p + 1 + n).storeBytes(of: 0x0A0D, as: UInt16.self)
-            p += n + 3
-        }
-        line(0x2A, count)
-        for i in 0..<count {
-            line(0x24, arguments[i].count)
-            memcpy(p, arguments[i].base, arguments[i].count)
-            p += arguments[i].count
-            p.storeBytes(of: 0x0A0D, as: UInt16.self)
-            p += 2
-        }
-        let added = p - (pending + pendingCount)
-        pendingCount += added
-        end += Int64(added)
-    }
+    mutating func append(_ arguments: UnsafeMutablePointer<Argument>, _ count: Int) { end += Int64(pending.append(arguments, count)) }
 
     /// Appends bytes that are a stream already: our master's.
     mutating func append(_ bytes: UnsafeRawBufferPointer) {
-        guard let base = bytes.baseAddress else { return }
-        reserve(bytes.count)
-        memcpy(pending + pendingCount, base, bytes.count)
-        pendingCount += bytes.count
+        pending.append(bytes)
         end += Int64(bytes.count)
-    }
-
-    private mutating func reserve(_ size: Int) {
-        if pendingCount + size <= pendingCapacity { return }
-        pendingCapacity = max(pendingCapacity * 2, pendingCount + size)
-        let moved = UnsafeMutableRawPointer.allocate(byteCount: pendingCapacity, alignment: 16)
-        memcpy(moved, pending, pendingCount)
-        pending.deallocate()
-        pending = moved
     }
 
     /// Puts what is pending into the ring and begins anew; the caller has handed it out.
     mutating func settle() {
         if let ring {
             // Only the last `ringCapacity` bytes can stay.
-            let kept = min(pendingCount, ringCapacity)
-            var source = pending + (pendingCount - kept)
+            let kept = min(pending.count, ringCapacity)
+            var source = pending.base + (pending.count - kept)
             var at = Int((end - Int64(kept)) % Int64(ringCapacity))
             var left = kept
             while left > 0 {
@@ -120,14 +83,9 @@ struct ReplicationStream {
                 left -= piece
                 at = 0
             }
-            historyCount = min(ringCapacity, historyCount + pendingCount)
+            historyCount = min(ringCapacity, historyCount + pending.count)
         }
-        pendingCount = 0
-        if pendingCapacity > 1 << 20 {
-            pending.deallocate()
-            pendingCapacity = 16_384
-            pending = .allocate(byteCount: pendingCapacity, alignment: 16)
-        }
+        pending.removeAll()
     }
 
     /// Lends the history from `offset` on, in one or two pieces; nothing may be pending.
