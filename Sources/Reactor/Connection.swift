@@ -79,6 +79,12 @@ public final class Connection: EventSource {
     }
     private var currentRole: StaticString = "connection"
     override var label: StaticString { currentRole }
+    /// Where the connection's bytes are counted, besides the loop's statistics; whoever sets it keeps it alive.
+    public var traffic: UnsafeMutablePointer<Traffic>? {
+        get { currentTraffic }
+        set { currentTraffic = newValue }
+    }
+    private var currentTraffic: UnsafeMutablePointer<Traffic>?
 
     let transport: any Transport
     /// The next on the loop's list of those with something to send.
@@ -328,6 +334,7 @@ public final class Connection: EventSource {
             if received > 0 {
                 budget -= received
                 core.counters.pointee.bytesReceived &+= UInt64(received)
+                if let currentTraffic { currentTraffic.pointee.received &+= UInt64(received) }
                 core.counters.pointee.reads &+= 1
                 // A short count means that the kernel's buffer is empty (epoll(7)); what comes later makes a new edge.
                 if received < room, !untilEmpty { mayHaveInput = false }
@@ -379,6 +386,7 @@ public final class Connection: EventSource {
         let sent = transport.send(&vector, count: 1)
         guard sent > 0 else { return 0 }
         core.counters.pointee.bytesSent &+= UInt64(sent)
+        if let currentTraffic { currentTraffic.pointee.sent &+= UInt64(sent) }
         core.counters.pointee.writes &+= 1
         if sent < bytes.count { isWaitingForRoom = true }
         return sent
@@ -434,6 +442,7 @@ public final class Connection: EventSource {
                 budget -= sent
                 left &-= sent
                 core.counters.pointee.bytesSent &+= UInt64(sent)
+                if let currentTraffic { currentTraffic.pointee.sent &+= UInt64(sent) }
                 core.counters.pointee.writes &+= 1
                 // The kernel's buffer is full, and an edge will tell when there is room (epoll(7)).
                 if sent < asked {

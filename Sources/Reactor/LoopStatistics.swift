@@ -1,3 +1,11 @@
+/// Bytes that connections of one kind have carried.
+@frozen public struct Traffic: Sendable {
+    public var received: UInt64 = 0
+    public var sent: UInt64 = 0
+
+    public init() {}
+}
+
 /// What a loop has done since it started.
 public struct LoopStatistics: Sendable {
     /// Times round the loop.

@@ -38,9 +38,22 @@ struct StoreStatistics {
     var peakMemory = 0
     var latestForkMicroseconds = 0
     var authenticationsFailed: UInt64 = 0
-    /// What the loop had counted when the statistics began.
-    var bytesReceivedBefore: UInt64 = 0
-    var bytesSentBefore: UInt64 = 0
+}
+
+/// What the store's connections have carried, by who is at the other end.
+struct StoreTraffic {
+    var clients = Traffic()
+    var replicas = Traffic()
+    var master = Traffic()
+
+    var received: UInt64 { clients.received + replicas.received + master.received }
+    var sent: UInt64 { clients.sent + replicas.sent + master.sent }
+}
+
+extension UnsafeMutablePointer<StoreTraffic> {
+    var clients: UnsafeMutablePointer<Traffic> { pointer(to: \.clients)! }
+    var replicas: UnsafeMutablePointer<Traffic> { pointer(to: \.replicas)! }
+    var master: UnsafeMutablePointer<Traffic> { pointer(to: \.master)! }
 }
 
 /// The store: databases, clients and everything that happens between them, on one loop.
@@ -80,6 +93,7 @@ final class StoreServer: ListenerHandler {
     var rates = Rates()
     /// Error replies (INFO errorstats); every client's output leads here.
     let errors: UnsafeMutablePointer<ErrorCounts>
+    let traffic: UnsafeMutablePointer<StoreTraffic>
 
     var pubsub = PubSub()
     var watches = WatchTable()
@@ -118,6 +132,8 @@ final class StoreServer: ListenerHandler {
         }
         errors = .allocate(capacity: 1)
         errors.initialize(to: ErrorCounts())
+        traffic = .allocate(capacity: 1)
+        traffic.initialize(to: StoreTraffic())
         discardedOutput = OutputChain.discarding(loop)
         discardedOutput.context = UnsafeMutableRawPointer(errors)
         startedAt = loop.wallMilliseconds
@@ -184,6 +200,7 @@ final class StoreServer: ListenerHandler {
         clients[client.id] = client
         connection.handler = client
         connection.isHoldable = true
+        connection.traffic = traffic.clients
         connection.output.context = UnsafeMutableRawPointer(errors)
         return client
     }
@@ -234,7 +251,7 @@ final class StoreServer: ListenerHandler {
         migrations.closeIdle(at: loop.wallMilliseconds)
         enforceSoftOutputLimits()
         countClientMemory()
-        rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, received: loop.statistics.bytesReceived, sent: loop.statistics.bytesSent)
+        rates.sample(at: loop.wallMilliseconds, commands: commandsProcessed, traffic.pointee)
         log?.role = replication.isReplica ? .replica : .master
     }
 

@@ -1,5 +1,6 @@
 """INFO, SLOWLOG, LATENCY, CLIENT LIST and MONITOR beside Redis: what tools read of them."""
 
+import random
 import re
 import time
 
@@ -36,6 +37,40 @@ def test_info_has_redis_sections_and_fields_in_redis_order(vigie_store, redis_se
         for (name, fields), (_, wanted) in zip(said, expected):
             if name not in changing:
                 assert fields == wanted, (sections, name)
+
+
+def test_info_of_a_master_and_its_replica(vigie_store, redis_server):
+    """The fields of both ends, and the bytes that have gone over the link, beside a pair of Redis."""
+    def pair(start):
+        master = start()
+        master.call("SET", "big", random.Random(1).randbytes(1 << 20))
+        replica = start(replicaof=("127.0.0.1", master.port)).wait_replica_online()
+        return master, replica
+
+    ours, real = pair(vigie_store), pair(redis_server)
+    for here, there in zip(ours, real):
+        assert layout(here, "replication") == layout(there, "replication")
+    for master, replica in (ours, real):
+        for _ in range(20):
+            master.call("SET", "other", random.Random(2).randbytes(100_000))
+        assert master.call("WAIT", "1", "5000") == 1
+        sent, received = master.info("stats"), replica.info("stats")
+        assert 3_000_000 < int(sent["total_net_repl_output_bytes"]) < 3_200_000
+        assert abs(int(sent["total_net_repl_output_bytes"]) - int(received["total_net_repl_input_bytes"])) < 2000
+        # A master reads nothing but acknowledgements, which Redis counts with what clients send.
+        assert sent["total_net_repl_input_bytes"] == received["total_net_repl_output_bytes"] == "0"
+        assert int(sent["total_net_output_bytes"]) > int(sent["total_net_repl_output_bytes"])
+        # What came from clients, and on the other side from the master.
+        assert 3_000_000 < int(sent["total_net_input_bytes"]) < 3_300_000 and 3_000_000 < int(received["total_net_input_bytes"]) < 3_300_000
+
+        def flowing(server, field):
+            master.call("SET", "other", random.Random(2).randbytes(100_000))
+            return float(server.info("stats")[field]) > 100
+
+        wait_until(lambda: flowing(master, "instantaneous_output_repl_kbps"), 3)
+        wait_until(lambda: flowing(replica, "instantaneous_input_repl_kbps"), 3)
+        master.call("CONFIG", "RESETSTAT")
+        assert int(master.info("stats")["total_net_repl_output_bytes"]) < 1000
 
 
 def test_calls_failures_and_refusals_are_counted(vigie_store, redis_server):

@@ -180,7 +180,7 @@ extension StoreServer {
 
     private func resetStatistics() {
         statistics = StoreStatistics()
-        statistics.resetBytes(loop.statistics)
+        traffic.pointee = StoreTraffic()
         commandsProcessed = 0
         errors.pointee.reset()
         loop.resetLongestCallback()

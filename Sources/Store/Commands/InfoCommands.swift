@@ -133,15 +133,14 @@ extension StoreServer {
     }
 
     private func statsSection() -> String {
-        let received = loop.statistics.bytesReceived - statistics.bytesReceivedBefore
-        let sent = loop.statistics.bytesSent - statistics.bytesSentBefore
+        let traffic = traffic.pointee
         let excess = eviction.exceededSince == 0 ? 0 : StoreServer.nanoseconds() - eviction.exceededSince
         return InfoSection("Stats", [
             ("total_connections_received", statistics.connectionsReceived), ("total_commands_processed", commandsProcessed),
-            ("instantaneous_ops_per_sec", Int(rates.commands)), ("total_net_input_bytes", received), ("total_net_output_bytes", sent),
-            ("total_net_repl_input_bytes", 0), ("total_net_repl_output_bytes", 0), ("instantaneous_input_kbps", ratio(rates.received / 1024)),
-            ("instantaneous_output_kbps", ratio(rates.sent / 1024)), ("instantaneous_input_repl_kbps", "0.00"),
-            ("instantaneous_output_repl_kbps", "0.00"), ("rejected_connections", statistics.connectionsRejected), ("sync_full", statistics.fullSyncs),
+            ("instantaneous_ops_per_sec", Int(rates.commands)), ("total_net_input_bytes", traffic.received), ("total_net_output_bytes", traffic.sent),
+            ("total_net_repl_input_bytes", traffic.master.received), ("total_net_repl_output_bytes", traffic.replicas.sent), ("instantaneous_input_kbps", ratio(rates.received / 1024)),
+            ("instantaneous_output_kbps", ratio(rates.sent / 1024)), ("instantaneous_input_repl_kbps", ratio(rates.replicationReceived / 1024)),
+            ("instantaneous_output_repl_kbps", ratio(rates.replicationSent / 1024)), ("rejected_connections", statistics.connectionsRejected), ("sync_full", statistics.fullSyncs),
             ("sync_partial_ok", statistics.partialSyncsAccepted), ("sync_partial_err", statistics.partialSyncsRefused),
             ("expired_keys", statistics.expiredKeys), ("expired_stale_perc", ratio(activeExpiry.staleShare * 100)), ("expired_time_cap_reached_count", activeExpiry.timesExhausted),
             ("expire_cycle_cpu_milliseconds", activeExpiry.nanoseconds / 1_000_000), ("evicted_keys", statistics.evictedKeys), ("evicted_clients", statistics.evictedClients),
@@ -261,10 +260,12 @@ struct Rates {
     private(set) var commands = 0.0
     private(set) var received = 0.0
     private(set) var sent = 0.0
-    private var samples: [(time: Int64, commands: UInt64, received: UInt64, sent: UInt64)] = []
+    private(set) var replicationReceived = 0.0
+    private(set) var replicationSent = 0.0
+    private var samples: [(time: Int64, commands: UInt64, traffic: StoreTraffic)] = []
 
-    mutating func sample(at time: Int64, commands: UInt64, received: UInt64, sent: UInt64) {
-        samples.append((time, commands, received, sent))
+    mutating func sample(at time: Int64, commands: UInt64, _ traffic: StoreTraffic) {
+        samples.append((time, commands, traffic))
         if samples.count > 17 { samples.removeFirst() }
         let first = samples[0]
         let seconds = Double(time - first.time) / 1000
@@ -272,16 +273,10 @@ struct Rates {
         // Statistics that were reset make one sample smaller than the one before.
         func rate(_ now: UInt64, _ before: UInt64) -> Double { now >= before ? Double(now - before) / seconds : 0 }
         self.commands = rate(commands, first.commands)
-        self.received = rate(received, first.received)
-        self.sent = rate(sent, first.sent)
-    }
-}
-
-extension StoreStatistics {
-    /// Lets the bytes be counted from here on.
-    mutating func resetBytes(_ loop: LoopStatistics) {
-        bytesReceivedBefore = loop.bytesReceived
-        bytesSentBefore = loop.bytesSent
+        received = rate(traffic.received, first.traffic.received)
+        sent = rate(traffic.sent, first.traffic.sent)
+        replicationReceived = rate(traffic.master.received, first.traffic.master.received)
+        replicationSent = rate(traffic.replicas.sent, first.traffic.replicas.sent)
     }
 }
 

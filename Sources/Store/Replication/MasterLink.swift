@@ -87,6 +87,7 @@ final class MasterLink: ConnectionHandler {
         let source = SocketAddress(numeric: server.configuration.bindSource, port: 0).flatMap { $0.host.contains(":") == address.host.contains(":") ? $0 : nil }
         let connection = server.loop.connect(to: address, from: source, timeout: .seconds(server.configuration.replicationTimeout), handler: self)
         connection.role = "link to the master"
+        connection.traffic = server.traffic.master
         self.connection = connection
     }
 
@@ -314,6 +315,7 @@ final class MasterLink: ConnectionHandler {
         failures = 0
         downSince = 0
         let client = server.addClient(connection)
+        connection.traffic = server.traffic.master
         connection.handler = self
         client.gate.insert(.master)
         client.db = server.databases[replication.streamDatabase]

@@ -92,6 +92,7 @@ extension Replication {
         server.logger.notice("Replica \(name(of: client)) asks for synchronization")
         server.statistics.fullSyncs += 1
         client.gate.insert(.replica)
+        client.connection.traffic = server.traffic.replicas
         replica.phase = .waiting
         replicas.append(client)
         server.applyOutputLimit(client)
@@ -116,6 +117,7 @@ extension Replication {
         let replica = client.replica!
         server.statistics.partialSyncsAccepted += 1
         client.gate.insert(.replica)
+        client.connection.traffic = server.traffic.replicas
         replica.phase = .online
         replica.acknowledgedAt = server.loop.wallMilliseconds
         replica.acknowledgedOffset = offset - 1
