@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import RESP
 
-/// Strings: SET and its relatives, counters, ranges. Bits are in `BitCommands.swift`.
+/// Strings: SET and its relatives, counters, ranges. Those that are numbers: `StringCommands+Numbers.swift`.
 extension StoreServer {
     static let stringCommands: [Command] = [
         Command(
@@ -317,83 +317,6 @@ extension StoreServer {
         }
     }
 
-    // MARK: numbers
-
-    @inline(__always)
-    private func increment(_ call: borrowing Call, by delta: Int64) {
-        let key = call[1]
-        guard let position = lookupForWrite(call.db, key) else {
-            let entry = Entry.make(heap, key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
-            entry.integer = delta
-            call.db.add(entry)
-            changed(call.db, key, .string, "incrby")
-            return call.reply.integer(delta)
-        }
-        let entry = Entry(position.element)
-        guard entry.type == .string else { return call.wrongType() }
-        let old: Int64
-        if entry.encoding == .integer {
-            old = entry.integer
-        } else {
-            guard let value = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8, { entry.string($0.baseAddress!).integer })
-            else { return call.notAnInteger() }
-            old = value
-        }
-        let (sum, overflow) = old.addingReportingOverflow(delta)
-        if overflow { return call.reply.error("ERR increment or decrement would overflow") }
-        if entry.encoding == .integer {
-            entry.integer = sum
-        } else {
-            let made = Entry.make(
-                heap, entry.key, .string, .integer, expiry: entry.hasExpiry ? entry.expiry : nil, clock: call.db.accessClock, valueSize: 8)
-            made.integer = sum
-            entry.freeValue()
-            call.db.replace(position, with: made)
-        }
-        changed(call.db, key, .string, "incrby")
-        call.reply.integer(sum)
-    }
-
-    private func incrementFloat(_ call: borrowing Call) {
-        let key = call[1]
-        let position = lookupForWrite(call.db, key)
-        var old: Float80 = 0
-        if let position {
-            let entry = Entry(position.element)
-            guard entry.type == .string else { return call.wrongType() }
-            guard let value = withUnsafeTemporaryAllocation(byteCount: 24, alignment: 8, { LongDouble.parse(entry.string($0.baseAddress!)) })
-            else { return call.notAFloat() }
-            old = value
-        }
-        guard let delta = LongDouble.parse(call[2]) else { return call.notAFloat() }
-        let sum = old + delta
-        guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
-        let text = LongDouble.text(sum)
-        text.withUnsafeBytes { bytes in
-            storeText(call.db, key, position, Argument(bytes))
-            call.reply.bulk(Argument(bytes))
-        }
-        changed(call.db, key, .string, "incrbyfloat")
-        // The outcome, not the sum, is passed on: floating point may differ elsewhere.
-        propagate(as: [[Array("SET".utf8), key.bytes, text, Array("KEEPTTL".utf8)]])
-    }
-
-    /// Stores text that stays text although it may look like a whole number, as `OBJECT ENCODING` tells; the expiry stays.
-    private func storeText(_ db: Database, _ key: Argument, _ position: Database.Position?, _ text: Argument) {
-        guard text.count <= Entry.embeddedMax else {
-            db.setString(key, text, expiry: nil, keepExpiry: true)
-            return
-        }
-        let old = position.map { Entry($0.element) }
-        let made = Entry.make(
-            heap, key, .string, .embedded, expiry: old.flatMap { $0.hasExpiry ? $0.expiry : nil }, clock: db.accessClock,
-            valueSize: 2 + text.count)
-        made.writeEmbedded(text)
-        guard let position, let old else { return db.add(made) }
-        old.freeValue()
-        db.replace(position, with: made)
-    }
-
     // MARK: parts of strings
 
     private func append(_ call: borrowing Call) {
@@ -475,85 +398,5 @@ extension Call {
         // A queued command's arguments are its own copies.
         guard server.executionDepth == 0, arguments == server.argumentArea.base else { return nil }
         return client.parser.pointee.takeOwnership(of: index)
-    }
-}
-
-/// How a time argument counts.
-enum ExpiryUnit {
-    case seconds, milliseconds, secondsAbsolute, millisecondsAbsolute
-
-    /// Reads EX, PX, EXAT or PXAT.
-    init?(_ word: Argument) {
-        if word.isWord("ex") { self = .seconds } else if word.isWord("px") { self = .milliseconds }
-        else if word.isWord("exat") { self = .secondsAbsolute } else if word.isWord("pxat") { self = .millisecondsAbsolute }
-        else { return nil }
-    }
-}
-
-extension StoreServer {
-    /// Reads a time argument that must be positive.
-    /// - Returns: milliseconds since 1970; nil after an error reply.
-    func expiryTime(_ call: borrowing Call, _ argument: Argument, _ unit: ExpiryUnit) -> Int64? {
-        guard let value = argument.integer else {
-            call.notAnInteger()
-            return nil
-        }
-        guard value > 0, let time = expiryMoment(value, unit, call.db.now) else {
-            call.reply.error("ERR invalid expire time in '\(call.slot.pointee.fullName)' command")
-            return nil
-        }
-        return time
-    }
-
-    /// The moment meant, in milliseconds since 1970; nil when it cannot be counted in 64 bits.
-    func expiryMoment(_ value: Int64, _ unit: ExpiryUnit, _ now: Int64) -> Int64? {
-        var time = value
-        if unit == .seconds || unit == .secondsAbsolute {
-            let (product, overflow) = time.multipliedReportingOverflow(by: 1000)
-            if overflow { return nil }
-            time = product
-        }
-        if unit == .seconds || unit == .milliseconds {
-            let (sum, overflow) = time.addingReportingOverflow(now)
-            if overflow { return nil }
-            time = sum
-        }
-        return time
-    }
-}
-
-/// Numbers of INCRBYFLOAT and HINCRBYFLOAT: 80-bit, printed with 17 digits behind the point and without trailing zeros.
-enum LongDouble {
-    static func parse(_ argument: Argument) -> Float80? {
-        guard argument.count > 0, argument.count < 5120, argument[0] != 32, !(9...13).contains(argument[0]) else { return nil }
-        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: argument.count + 1) { copy in
-            memcpy(copy.baseAddress!, argument.base, argument.count)
-            copy[argument.count] = 0
-            var end: UnsafeMutablePointer<CChar>?
-            errno = 0
-            let value = strtold(copy.baseAddress!, &end)
-            guard end == copy.baseAddress! + argument.count, !value.isNaN else { return nil }
-            if errno == ERANGE, value.isInfinite || value == 0 { return nil }
-            return value
-        }
-    }
-
-    /// With 17 digits in all.
-    static func short(_ value: Double) -> String {
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
-            _ = withVaList([Float80(value)]) { vsnprintf(buffer.baseAddress!, buffer.count, "%.17Lg", $0) }
-            return String(cString: buffer.baseAddress!)
-        }
-    }
-
-    static func text(_ value: Float80) -> [UInt8] {
-        var buffer = [CChar](repeating: 0, count: 5200)
-        let n = withVaList([value]) { vsnprintf(&buffer, buffer.count, "%.17Lf", $0) }
-        var bytes = buffer[..<Int(n)].map { UInt8(bitPattern: $0) }
-        if bytes.contains(0x2E) {
-            while bytes.last == 0x30 { bytes.removeLast() }
-            if bytes.last == 0x2E { bytes.removeLast() }
-        }
-        return bytes == Array("-0".utf8) ? [0x30] : bytes
     }
 }
