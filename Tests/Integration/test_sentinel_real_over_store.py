@@ -13,10 +13,12 @@ def test_failover_and_return(store_of, redis_sentinel, kinds):
     master = store_of(kinds[0])(password=PASSWORD)
     replicas = [store_of(kind)(password=PASSWORD, replicaof=("127.0.0.1", master.port)).wait_replica_online()
                 for kind in kinds[1:]]
+    # A real Sentinel takes most of a second to be answered by a master that it has just been told of. With less than that it holds each
+    # new master for down, and goes on failing over between healthy ones.
     sentinels = [redis_sentinel(f"""
 sentinel monitor mymaster 127.0.0.1 {master.port} 2
 sentinel auth-pass mymaster {PASSWORD}
-sentinel down-after-milliseconds mymaster 500
+sentinel down-after-milliseconds mymaster 1500
 sentinel failover-timeout mymaster 5000
 """) for _ in range(3)]
     for sentinel in sentinels:
