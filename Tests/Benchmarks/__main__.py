@@ -6,6 +6,7 @@
     make bench BENCH="memory --items 200000"
     make bench BENCH="idle"
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
+    make bench BENCH="growth --grow-to 10000000"          the longest turn of the loop while keys go in (root: SCHED_FIFO)
 
     make bench BENCH="--publish"                          also replaces figures.json and figures.svg, which the README shows
 
@@ -23,13 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 
 import chart  # noqa: E402
 import eviction  # noqa: E402
+import growth  # noqa: E402
 import latency  # noqa: E402
 import memory  # noqa: E402
 import throughput  # noqa: E402
 from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
-PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run}
+PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run,
+         "growth": growth.run}
 
 
 def arguments():
@@ -49,6 +52,7 @@ def arguments():
     parser.add_argument("--idle", default=6.0, type=float, help="seconds before idle connections are measured")
     parser.add_argument("--cache-keys", default=100_000, type=int, help="for eviction")
     parser.add_argument("--accesses", default=1_000_000, type=int, help="for eviction")
+    parser.add_argument("--grow-to", default=10_000_000, type=int, help="keys, for growth")
     parser.add_argument("--policies", default=",".join(eviction.POLICIES), type=lambda text: text.split(","), help="for eviction")
     parser.add_argument("--only", choices=["redis", "vigie"], help="measure one server alone")
     parser.add_argument("--json", default=str(REPOSITORY / ".build" / "bench"), help="folder for the figures")
