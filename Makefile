@@ -10,7 +10,7 @@ LAB     ?=
 BENCH   ?=
 TESTS   ?=
 
-.PHONY: help run build test test-unit test-integration bench lab check-deps clean
+.PHONY: help run build test test-unit test-sanitized test-integration bench lab check-deps clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,11 @@ test: ## everything: unit tests, fuzzers for some seconds, then the tests agains
 test-unit: ## the unit tests only
 	@Tests/Integration/install-peers --build
 	swift test
+
+# Leaks are not looked for: XCTest leaves some, and simulated worlds that hold themselves end with the process.
+test-sanitized: ## the unit tests under the address sanitizer
+	@Tests/Integration/install-peers --build
+	ASAN_OPTIONS=detect_leaks=0 swift test --sanitize=address --scratch-path .build/asan --no-parallel
 
 test-integration: build ## the tests against real peers only; TESTS="-k sentinel" selects
 	@Tests/Integration/install-peers
