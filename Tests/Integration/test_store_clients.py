@@ -49,6 +49,33 @@ def test_redis_cli_scans_and_pipes(vigie_store, tmp_path):
     assert len(store.cli("--scan", "--pattern", "key:1*").split()) == 1111
 
 
+def test_redis_cli_saves_and_follows(vigie_store, redis_server, tmp_path):
+    """`redis-cli --rdb`, which people make backups with, and `--replica`, which shows the stream: by SYNC, not PSYNC."""
+    for store in (vigie_store(), redis_server()):
+        store.call("MSET", "a", "1", "b", "2")
+        file = tmp_path / f"{store.port}.rdb"
+        done = subprocess.run(["redis-cli", "-p", str(store.port), "--rdb", str(file)], capture_output=True, text=True, timeout=20)
+        assert "Transfer finished with success" in done.stdout + done.stderr
+        checked = subprocess.run(["redis-check-rdb", str(file)], capture_output=True, text=True, timeout=20)
+        assert checked.returncode == 0 and "2 keys read" in checked.stdout, checked.stdout
+        assert str(store.call("REPLCONF", "RDB-FILTER-ONLY", "nonsense")) == "ERR Unsupported rdb-filter-only option: nonsense"
+        following = subprocess.Popen(["redis-cli", "-p", str(store.port), "--replica"], stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True)
+        try:
+            wait_until(lambda: store.info("replication")["connected_slaves"] == "1", 10)
+            wait_until(lambda: "state=online" in store.info("replication")["slave0"], 10)
+            store.call("SET", "c", "3")
+            seen = ""
+            while '"c"' not in seen:
+                line = following.stdout.readline()
+                assert line, seen
+                seen += line
+            assert "Logging commands from master" in seen and '"MSET"' not in seen
+        finally:
+            following.kill()
+            following.wait()
+
+
 def test_redis_cli_info_and_latency_do_not_fail(vigie_store):
     store = vigie_store()
     assert "role:master" in store.cli("info", "replication")

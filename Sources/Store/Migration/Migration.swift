@@ -25,8 +25,8 @@ final class Migration {
     /// The connection had been used before: if the other side has closed it meanwhile, a new one may do.
     private var mayRetry = false
 
-    /// Replies that come before the RESTOREs', and those that have come so far.
-    private var leading: [String] = []
+    /// How many replies come before the RESTOREs', AUTH's and SELECT's, and how many have come so far.
+    private var leading = 0
     private var received = 0
     /// The first of the errors that stand before the keys' own: no key has arrived where it should.
     private var leadingError: String?
@@ -67,14 +67,14 @@ final class Migration {
     }
 
     private func send(over link: MigrationLink) {
-        leading = []
+        leading = 0
         if !request.credentials.isEmpty {
             link.send([Array("AUTH".utf8)] + request.credentials)
-            leading.append("AUTH")
+            leading += 1
         }
         if link.selected != request.database {
             link.send([Array("SELECT".utf8), Array(number: request.database)])
-            leading.append("SELECT")
+            leading += 1
         }
         for value in values {
             let command = [Array("RESTORE".utf8), value.key, Array(number: value.timeToLive), value.dump]
@@ -85,29 +85,24 @@ final class Migration {
 
     // MARK: the other server's answers
 
-    /// - Returns: whether that was the last.
-    func receive(_ replies: [Reply]) -> Bool {
+    func receive(_ replies: [Reply]) {
         var arrived: [[UInt8]] = []
-        for reply in replies where received < leading.count + keys.count {
-            if received < leading.count {
+        for reply in replies where received < leading + keys.count {
+            if received < leading {
                 if leadingError == nil { leadingError = reply.errorText }
             } else if let error = leadingError ?? reply.errorText {
                 if firstError == nil { firstError = error }
             } else {
-                arrived.append(keys[received - leading.count])
+                arrived.append(keys[received - leading])
             }
             received += 1
         }
         values = []
         mayRetry = false
         remove(arrived)
-        guard received == leading.count + keys.count else {
-            watchTime()
-            return false
-        }
+        guard received == leading + keys.count else { return watchTime() }
         link?.selected = firstError == nil ? request.database : nil
         if let firstError { finish(error: "ERR Target instance replied with error: \(firstError)") } else { finish(error: nil) }
-        return true
     }
 
     /// Deletes keys that have arrived over there.

@@ -75,7 +75,7 @@ final class MigrationLink: ConnectionHandler {
             connection.close()
             return
         }
-        if !replies.isEmpty { _ = migration.receive(replies) }
+        if !replies.isEmpty { migration.receive(replies) }
     }
 
     func connectionReachedEnd(_ connection: Connection) { connection.close() }

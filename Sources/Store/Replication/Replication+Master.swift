@@ -37,6 +37,12 @@ extension Replication {
             } else if option.isWord("rdb-only") {
                 guard let flag = value.integer else { return call.notAnInteger() }
                 replica.wantsSnapshotOnly = flag == 1
+            } else if option.isWord("rdb-filter-only") {
+                // What is named is all that is wanted; nothing named, nothing.
+                if let word = value.text.split(separator: " ").first(where: { $0.lowercased() != "functions" }) {
+                    return call.reply.error("ERR Unsupported rdb-filter-only option: \(word)")
+                }
+                replica.wantsNoData = true
             } else if option.isWord("version") {
                 continue
             } else {
@@ -68,13 +74,12 @@ extension Replication {
         if isReplica, !isLinkUp {
             return call.reply.error("NOMASTERLINK Can't SYNC while not connected with my master")
         }
-        if call.slot.pointee.name.isWord("sync") {
-            return call.reply.error("ERR SYNC is not supported here, use PSYNC")
-        }
-        let id = call[1].text
-        guard let wanted = call[2].integer else { return call.notAnInteger() }
+        let isOld = call.slot.pointee.name.isWord("sync")
+        let id = isOld ? "?" : call[1].text
+        guard let wanted = isOld ? -1 : call[2].integer else { return call.notAnInteger() }
         if client.replica == nil { client.replica = ReplicaState() }
         let replica = client.replica!
+        replica.isOld = isOld
         // What is pending belongs to the history that the offset is compared with.
         beforeFlush()
         if canResume(id, wanted) {
@@ -142,12 +147,14 @@ extension Replication {
 
     private func beginTransfer() {
         beforeFlush()
-        let receivers = replicas.filter { $0.replica!.phase == .waiting }
-        guard !receivers.isEmpty else { return }
+        let waiting = replicas.filter { $0.replica!.phase == .waiting }
+        guard let first = waiting.first else { return }
+        // Those who want something else have their turn after this one.
+        let receivers = waiting.filter { $0.replica!.wantsNoData == first.replica!.wantsNoData }
         // Each of them is told the history's place before its stream begins; the stream then selects its database anew.
         stream.selected = -1
         for client in receivers {
-            client.output.append("+FULLRESYNC \(replicationID) \(stream.end)\r\n")
+            if !client.replica!.isOld { client.output.append("+FULLRESYNC \(replicationID) \(stream.end)\r\n") }
             client.replica!.phase = .receiving
             client.replica!.held = []
         }

@@ -30,7 +30,8 @@ final class SnapshotTransfer: ConnectionHandler {
         let info = SnapshotInfo(
             replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
             replicationOffset: replication.stream.end)
-        let databases = server.databases
+        let isEmpty = receivers.allSatisfy { $0.replica?.wantsNoData == true }
+        let databases = isEmpty ? UnsafeMutableBufferPointer(start: nil, count: 0) : server.databases
         let now = server.loop.wallMilliseconds
         let configuration = server.configuration
         do throws(SystemError) {
