@@ -191,7 +191,8 @@ def test_an_fsync_that_failed_is_never_forgotten(vigie_store):
         wait_until(lambda: client.call("SET", "c", "1").startswith(b"-MISCONF Errors writing to the AOF file: "), 5)
         text = store.log_text()
         assert "fsync of " in text and "may not be on the disk" in text
-        time.sleep(1.5)
+        # Long enough for the attempts that come one after the other, and the first that waits.
+        wait_until(lambda: store.log_text().count("Can't rewrite append only file in background") >= 3, 10)
         assert client.call("SET", "c", "1").startswith(b"-MISCONF")
         # A new base with a new increment has everything: writes go on.
         next_increment.rmdir()

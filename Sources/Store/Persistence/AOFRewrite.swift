@@ -25,10 +25,15 @@ struct AOFRewrite {
     /// After so many failures in a row the next automatic attempt waits, ever longer: each leaves an increment behind.
     private static let failuresMax = 3
 
+    /// Writes are refused until one succeeds, so that waiting costs more than trying does.
+    private static let pauseWhileRefusing: Int64 = 5
+
     /// Seconds to wait after failures before it is tried again by itself.
-    var pause: Int64 {
+    /// - Parameter isRefusing: writes are refused until there is a new base.
+    func pause(isRefusing: Bool) -> Int64 {
         if consecutiveFailures == 0 { return 0 }
         if consecutiveFailures < AOFRewrite.failuresMax { return 1 }
+        if isRefusing { return AOFRewrite.pauseWhileRefusing }
         return min(3600, 60 << Int64(min(6, consecutiveFailures - AOFRewrite.failuresMax)))
     }
 }
@@ -44,15 +49,17 @@ extension AppendOnlyFile {
 
     // MARK: when
 
+    private var pause: Int64 { rewrite.pause(isRefusing: syncFailure != nil) }
+
     /// Looks whether a rewrite was asked for, or the file has grown enough.
     func cron() {
         guard !server.hasWritingChild, server.executionDepth == 0 else { return }
         if rewrite.isScheduled {
-            if seconds - rewrite.lastAttempt >= rewrite.pause { _ = startRewrite() }
+            if seconds - rewrite.lastAttempt >= pause { _ = startRewrite() }
             return
         }
         guard state == .on, configuration.rewritePercentage > 0, currentSize > configuration.rewriteSizeLeast,
-            seconds - rewrite.lastAttempt >= rewrite.pause else { return }
+            seconds - rewrite.lastAttempt >= pause else { return }
         let growth = currentSize * 100 / max(1, baseSize) - 100
         guard growth >= configuration.rewritePercentage else { return }
         logger.notice("Starting automatic rewriting of AOF on \(growth)% growth")
@@ -103,6 +110,8 @@ extension AppendOnlyFile {
         }
         // What could not be written is in the child's base; until that is there nothing is lost but what was refused.
         guard buffer.count == 0 else { throw SystemError("write \(file?.path ?? folder)", code: writeFailure != 0 ? writeFailure : EAGAIN) }
+        // An attempt that failed left an increment that nothing has come into: many attempts need only that one.
+        if rewrite.consecutiveFailures > 0, let file, file.size == 0, manifest?.increments.last.map({ path($0.name) }) == file.path { return }
         var next = manifest!
         let name = next.addIncrement(prefix: prefix)
         let opened = try AppendedFile(path: path(name), truncates: true)
