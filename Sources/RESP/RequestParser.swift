@@ -101,8 +101,7 @@ public struct RequestParser: ~Copyable {
             }
             if available - p < size + 2 {
                 if size >= RequestParser.directThreshold {
-                    startDirect(input, total: total, read: index, payloadAt: p, size: size)
-                    return .incomplete
+                    return startDirect(input, total: total, read: index, payloadAt: p, size: size)
                 }
                 return wait(p + size + 2, available, total - index - 1, input)
             }
@@ -205,24 +204,27 @@ public struct RequestParser: ~Copyable {
 
     // MARK: long bulk strings
 
-    private mutating func startDirect(_ input: InputBuffer, total: Int, read: Int, payloadAt offset: Int, size: Int) {
+    private mutating func startDirect(_ input: InputBuffer, total: Int, read: Int, payloadAt offset: Int, size: Int) -> Outcome {
         var owned: [(block: UnsafeMutableRawPointer, count: Int)] = []
         for i in 0..<read { owned.append(RequestParser.copy(arguments[i])) }
         pending = Pending(total: total, owned: owned)
         input.consume(offset)
-        receive(size, input)
+        return receive(size, input)
     }
 
-    private mutating func receive(_ size: Int, _ input: InputBuffer) {
-        let block = malloc(RequestParser.headroom + size + 2)!
+    private mutating func receive(_ size: Int, _ input: InputBuffer) -> Outcome {
+        guard let block = SystemMemory.allocateIfPossible(RequestParser.headroom + size + 2) else {
+            return .failure(Array("ERR Protocol error: out of memory for a bulk string of \(size) bytes".utf8))
+        }
         pending!.owned.append((block, size))
         pending!.isReceiving = true
         needed = 0
         input.receiveDirectly(into: block + RequestParser.headroom, count: size + 2)
+        return .incomplete
     }
 
     private static func copy(_ argument: Argument) -> (block: UnsafeMutableRawPointer, count: Int) {
-        let block = malloc(headroom + argument.count + 2)!
+        let block = SystemMemory.allocate(headroom + argument.count + 2)
         memcpy(block + headroom, argument.base, argument.count)
         return (block, argument.count)
     }
@@ -246,8 +248,7 @@ public struct RequestParser: ~Copyable {
             if available - p < size + 2 {
                 if size >= RequestParser.directThreshold {
                     input.consume(p)
-                    receive(size, input)
-                    return .incomplete
+                    return receive(size, input)
                 }
                 return wait(p + size + 2, available, 0, input)
             }

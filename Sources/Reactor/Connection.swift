@@ -18,6 +18,8 @@ public enum CloseReason: Equatable, Sendable {
     case outputLimitReached
     /// A request grew beyond the connection's input limit.
     case inputLimitReached
+    /// There is no memory for what the peer sends or asks for.
+    case outOfMemory
 }
 
 /// What a role does with a connection's events. All are called on the loop, never from within a call that the role itself
@@ -327,9 +329,10 @@ public final class Connection: EventSource {
                 return
             }
             let direct = input.state.pointee.directRemaining
-            let (target, room) = direct > 0
+            guard let (target, room) = direct > 0
                 ? (input.state.pointee.direct!, direct)
                 : input.target(sharedArea: core.receiveArea, size: Loop.receiveAreaSize)
+            else { return close(.outOfMemory) }
             let received = transport.receive(into: target, count: room)
             if received > 0 {
                 budget -= received

@@ -98,7 +98,7 @@ public struct InputBuffer {
         if state.pointee.capacity < wanted {
             free(state.pointee.storage)
             state.pointee.capacity = wanted
-            state.pointee.storage = malloc(wanted)!
+            state.pointee.storage = SystemMemory.allocate(wanted)
         }
         memcpy(state.pointee.storage!, base, count)
         state.pointee.base = state.pointee.storage
@@ -106,7 +106,7 @@ public struct InputBuffer {
 
     /// A short rest does not hold on to the memory of a long value.
     private func shrink(to capacity: Int) {
-        let moved = malloc(capacity)!
+        let moved = SystemMemory.allocate(capacity)
         memcpy(moved, state.pointee.base!, state.pointee.count)
         free(state.pointee.storage)
         state.pointee.storage = moved
@@ -116,7 +116,8 @@ public struct InputBuffer {
 
     /// Where the next bytes go and how many fit: behind what is kept; in the shared area if that is short, else in memory
     /// of our own, which grows to what is expected or doubles, so that the bytes of a long value are moved O(1) times.
-    func target(sharedArea: UnsafeMutableRawPointer, size: Int) -> (UnsafeMutableRawPointer, Int) {
+    /// - Returns: nil when there is no memory for what is expected.
+    func target(sharedArea: UnsafeMutableRawPointer, size: Int) -> (UnsafeMutableRawPointer, Int)? {
         let count = state.pointee.count
         if count == 0, state.pointee.expected <= size {
             state.pointee.base = sharedArea
@@ -139,7 +140,7 @@ public struct InputBuffer {
             }
         }
         let capacity = max(expected, count + max(count, size))
-        let moved = malloc(capacity)!
+        guard let moved = SystemMemory.allocateIfPossible(capacity) else { return nil }
         if count > 0 { memcpy(moved, state.pointee.base!, count) }
         free(state.pointee.storage)
         state.pointee.storage = moved

@@ -16,6 +16,8 @@ public struct OutputChain {
     /// Bytes of a pooled block, its header included.
     public static let blockSize = 16_384
     @usableFromInline static let headerSize = 32
+    /// A longer piece is appended only where there is memory for it.
+    private static let largeUnchecked = 1 << 20
 
     @frozen @usableFromInline
     struct Block {
@@ -125,6 +127,11 @@ public struct OutputChain {
         if first > 0 {
             memcpy(state.pointee.cursor!, source, first)
             advance(first)
+        }
+        if size > OutputChain.largeUnchecked, !SystemMemory.isThereRoom(for: size) {
+            // A part of a reply is worth nothing.
+            state.pointee.owner?.close(.outOfMemory)
+            return
         }
         memcpy(grow(size - first), source + first, size - first)
         advance(size - first)
@@ -271,7 +278,7 @@ struct BlockPool {
             return block
         }
         let total = max(size, OutputChain.blockSize)
-        let block = malloc(total)!.bindMemory(to: OutputChain.Block.self, capacity: 1)
+        let block = SystemMemory.allocate(total).bindMemory(to: OutputChain.Block.self, capacity: 1)
         block.initialize(to: .init(next: nil, capacity: total - OutputChain.headerSize, start: 0, end: 0))
         return block
     }

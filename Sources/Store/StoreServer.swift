@@ -141,6 +141,7 @@ final class StoreServer: ListenerHandler {
         persistence = Persistence(server: self)
         appendOnlyFile = AppendOnlyFile(server: self)
         replication = Replication(server: self)
+        SystemMemory.setAside()
         memoryLimitsChanged()
         lookAtMemory()
         updateTiming()
@@ -235,6 +236,7 @@ final class StoreServer: ListenerHandler {
     /// Before anything is sent: what was promised to replicas and disk leaves first.
     private func beforeFlush() {
         handleReadyKeys()
+        if SystemMemory.isExhausted, memory.systemLimit == nil { memoryRanOut() }
         if limitsClientMemory { evictClients() }
         appendOnlyFile.beforeFlush()
         replication.beforeFlush()
@@ -279,7 +281,7 @@ final class StoreServer: ListenerHandler {
         } else {
             gate.remove(.writesRestricted)
         }
-        if configuration.maxMemory > 0, !(replication.isReplica && configuration.replicaIgnoresMaxMemory) {
+        if memory.systemLimit != nil || configuration.maxMemory > 0, !(replication.isReplica && configuration.replicaIgnoresMaxMemory) {
             gate.insert(.memoryLimited)
         } else {
             gate.remove(.memoryLimited)

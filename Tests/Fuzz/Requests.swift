@@ -20,7 +20,7 @@ private func feed(_ bytes: UnsafeRawBufferPointer, piece: Int, looksAhead: Bool)
     var offset = 0
     while offset < bytes.count {
         let direct = input.directRemaining
-        let (target, room) = direct > 0 ? (input.state.pointee.direct!, direct) : input.target(sharedArea: shared, size: 65_536)
+        let (target, room) = direct > 0 ? (input.state.pointee.direct!, direct) : input.target(sharedArea: shared, size: 65_536)!
         let size = min(piece, room, bytes.count - offset)
         memcpy(target, bytes.baseAddress! + offset, size)
         offset += size

@@ -192,6 +192,79 @@ def test_maxclients_can_be_changed(vigie_store, redis_server):
             assert b"rejected_connections:1\r\n" in one.value("INFO", "stats")
 
 
+SYSTEM_OOM = b"-OOM command not allowed when the system gives no more memory.\r\n"
+
+
+def limit_address_space(server, room=None):
+    """The process may map `room` bytes more than it has mapped; None: as much as it likes."""
+    mapped = int(re.search(r"VmSize:\s+(\d+) kB", open(f"/proc/{server.pid}/status").read())[1]) * 1024
+    limit = "unlimited" if room is None else mapped + room
+    subprocess.run(["prlimit", "--pid", str(server.pid), f"--as={limit}:unlimited"], check=True)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu",
+                                    "volatile-random", "volatile-ttl"])
+def test_when_the_system_gives_no_more_memory(vigie_store, policy):
+    store = vigie_store(maxmemory_policy=policy)
+    evicts = policy != "noeviction"
+    value, batch = "v" * 1000, 1000
+    with store.raw(timeout=60) as client:
+        assert client.call("SET", "kept", "value") == b"+OK\r\n"
+        limit_address_space(store, 64 << 20)
+        refused = sent = 0
+        for start in range(0, 200_000, batch):
+            words = ["EX", "10000"] if policy.startswith("volatile") else []
+            client.socket.sendall(b"".join(encode("SET", f"key:{i}", value, *words) for i in range(start, start + batch)))
+            replies = [client.read() for _ in range(batch)]
+            assert set(replies) <= {b"+OK\r\n", SYSTEM_OOM}
+            sent += batch
+            refused += replies.count(SYSTEM_OOM)
+            if refused:
+                break
+        assert (refused > 0) != evicts
+        assert sent > 30_000, "it gave up long before there was no memory"
+        kept = int(client.call("DBSIZE")[1:-2])
+        assert kept > 25_000 and (kept < sent)
+        assert "The system gives no more memory." in store.log_text()
+        # Everybody is served: who reads, who deletes, and who asks for more than there is.
+        if evicts:
+            assert client.call("SET", "new", "value") == b"+OK\r\n"
+        else:
+            assert client.call("GET", "kept") == b"$5\r\nvalue\r\n"
+            assert client.call("SET", "new", "value") == SYSTEM_OOM
+        assert client.call("SETRANGE", "kept", 200_000_000, "x") == SYSTEM_OOM
+        with store.raw(timeout=60) as other:
+            other.socket.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$200000000\r\n")
+            assert other.read() == b"-ERR Protocol error: out of memory for a bulk string of 200000000 bytes\r\n"
+            with pytest.raises(ServerClosed):
+                other.read()
+        for start in range(0, sent, batch):
+            client.socket.sendall(encode("DEL", *(f"key:{i}" for i in range(start, start + batch // 2))))
+            assert client.read().startswith(b":")
+        assert client.call("SET", "new", "value") == b"+OK\r\n"
+        limit_address_space(store)
+        wait_until(lambda: "The system gives memory again." in store.log_text(), 10)
+        assert client.call("SETRANGE", "kept", 200_000_000, "x") == b":200000001\r\n"
+        assert client.call("GET", "new") == b"$5\r\nvalue\r\n"
+
+
+def test_a_reply_that_there_is_no_memory_for_ends_the_connection(vigie_store):
+    store = vigie_store()
+    with store.raw(timeout=60) as client, store.raw(timeout=60) as other:
+        other.call("PING")
+        assert client.call("SETRANGE", "big", 200_000_000, "x") == b":200000001\r\n"
+        limit_address_space(store, 64 << 20)
+        client.send("GET", "big")
+        with pytest.raises(ServerClosed):
+            while True:
+                client.read()
+        assert other.call("SET", "k", "v") == b"+OK\r\n"
+        assert other.call("STRLEN", "big") == b":200000001\r\n"
+        limit_address_space(store)
+        other.send("GET", "big")
+        assert len(other.read()) > 200_000_000
+
+
 def test_every_byte_and_nothing_at_all_as_key_and_value(vigie_store):
     store = vigie_store()
     every = bytes(range(256))

@@ -38,7 +38,7 @@ private final class Feeder {
                 rest = rest.dropFirst(size)
                 if input.directRemaining > 0 { continue }
             } else {
-                let (target, room) = input.target(sharedArea: area, size: 65_536)
+                let (target, room) = input.target(sharedArea: area, size: 65_536)!
                 let size = min(room, rest.count)
                 Array(rest.prefix(size)).withUnsafeBytes { _ = memcpy(target, $0.baseAddress!, size) }
                 input.received(size)

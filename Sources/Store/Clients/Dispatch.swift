@@ -290,7 +290,7 @@ extension StoreServer {
             return !queue(client, slot, arguments, count)
         }
         if gate.contains(.memoryLimited), !gate.contains(.loading), makeRoom() == .impossible, needsMemory(client, slot) {
-            return refuse(StoreServer.outOfMemory)
+            return refuse(memoryRefusal)
         }
         let isWrite = flags.contains(.write)
         if gate.contains(.writesRestricted), !gate.contains(.replica), isWrite || isWritingTransaction(client, slot) {

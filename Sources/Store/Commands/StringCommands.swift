@@ -330,7 +330,7 @@ extension StoreServer {
         }
         guard Entry(position.element).type == .string else { return call.wrongType() }
         let old = Entry(position.element).stringCount
-        guard isAllowedLength(call, old + value.count) else { return }
+        guard isAllowedLength(call, from: old, to: old + value.count) else { return }
         let blob = call.db.makeBlob(position, capacity: old + value.count)
         memcpy(blob.data + old, value.base, value.count)
         blob.count = old + value.count
@@ -338,13 +338,20 @@ extension StoreServer {
         call.reply.integer(blob.count)
     }
 
-    private func isAllowedLength(_ call: borrowing Call, _ count: Int) -> Bool {
+    private func isAllowedLength(_ call: borrowing Call, from old: Int, to count: Int) -> Bool {
         if count > configuration.protoMaxBulkLength, !isApplyingMasterStream {
             call.reply.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
             return false
         }
+        if count - old > StoreServer.growthUnchecked, !isThereRoom(for: count - old) {
+            call.reply.error(StoreServer.outOfSystemMemory)
+            return false
+        }
         return true
     }
+
+    /// A string that grows by more than this in one command grows only where there is memory for it.
+    private static let growthUnchecked = 1 << 20
 
     private func getRange(_ call: borrowing Call) {
         guard var start = call.integer(2), var end = call.integer(3) else { return }
@@ -372,7 +379,7 @@ extension StoreServer {
         let old = position.map { Entry($0.element).stringCount } ?? 0
         if value.count == 0 { return call.reply.integer(old) }
         let (end, overflow) = Int(offset).addingReportingOverflow(value.count)
-        guard isAllowedLength(call, overflow ? .max : end) else { return }
+        guard isAllowedLength(call, from: old, to: overflow ? .max : end) else { return }
         if position == nil { call.db.setString(key, Argument(""), expiry: nil) }
         let blob = call.db.makeBlob(call.db.find(key)!, capacity: max(end, old))
         if Int(offset) > old { memset(blob.data + old, 0, Int(offset) - old) }

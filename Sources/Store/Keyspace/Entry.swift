@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Reactor
 import RESP
 
 /// The types of values, numbered as Redis numbers them.
@@ -244,7 +245,7 @@ struct Blob {
 
     static func make(_ heap: Heap, _ value: Argument, capacity: Int? = nil) -> Blob {
         let room = max(capacity ?? value.count, value.count)
-        let blob = Blob(malloc(headerSize + room)!)
+        let blob = Blob(SystemMemory.allocate(headerSize + room))
         heap.charge(blob.memory)
         blob.count = value.count
         blob.capacity = room
@@ -277,7 +278,7 @@ struct Blob {
         if wanted <= capacity { return self }
         heap.charge(-memory)
         let room = wanted < 1 << 20 ? wanted * 2 : wanted + 1 << 20
-        let blob = Blob(realloc(base, Blob.headerSize + room)!)
+        let blob = Blob(SystemMemory.resize(base, to: Blob.headerSize + room))
         blob.capacity = room
         heap.charge(blob.memory)
         return blob

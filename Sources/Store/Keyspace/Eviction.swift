@@ -39,7 +39,11 @@ struct Eviction {
 }
 
 extension StoreServer {
-    static let outOfMemory = "OOM command not allowed when used memory > 'maxmemory'."
+    private static let outOfMemory = "OOM command not allowed when used memory > 'maxmemory'."
+    static let outOfSystemMemory = "OOM command not allowed when the system gives no more memory."
+
+    /// Why a command that needs memory is refused.
+    var memoryRefusal: String { memory.systemLimit == nil ? StoreServer.outOfMemory : StoreServer.outOfSystemMemory }
 
     /// Bytes that count against `maxmemory`: all but what waits to be sent to replicas, lest eviction feed itself.
     private var countedMemory: Int { usedMemory - uncountedMemory }
@@ -49,8 +53,8 @@ extension StoreServer {
 
     /// Evicts keys while there are too many, in bounded time.
     func makeRoom() -> Eviction.Outcome {
-        let limit = configuration.maxMemory
-        guard limit > 0, countedMemory > limit else {
+        let limit = min(memory.systemLimit ?? .max, configuration.maxMemory > 0 ? configuration.maxMemory : .max)
+        guard countedMemory > limit else {
             leaveExcess()
             return .enough
         }

@@ -32,7 +32,12 @@ extension Table {
 
     private func resize(to count: UInt64) {
         precondition(count < 1 << 32, "a table has at most 2^32 buckets")
-        let array = Array(buckets: heap.allocateArray(Int(count) * 64), count: count)
+        guard let buckets = heap.allocateArray(Int(count) * 64) else {
+            // The buckets become fuller than they should be until there is memory again.
+            state.pointee.most += max(1024, state.pointee.most / 16)
+            return
+        }
+        let array = Array(buckets: buckets, count: count)
         state.pointee.most = Table.most(count)
         // A table of a few buckets stays.
         state.pointee.least = count <= 4 ? 0 : state.pointee.most * 2 / 5

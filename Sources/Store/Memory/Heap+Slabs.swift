@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Reactor
 
 // Slabs: where they come from, what becomes of them when they fill and empty, and giving pages back.
 extension Heap {
@@ -144,8 +145,7 @@ extension Heap {
 
     private func makeChunk() {
         // An address that is a multiple of the size is somewhere in twice the size.
-        let whole = mmap(nil, 2 * Heap.chunkSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)!
-        precondition(whole != MAP_FAILED, "out of memory for \(Heap.chunkSize) bytes")
+        let whole = SystemMemory.pages(2 * Heap.chunkSize)
         let base = whole.alignedUp(toMultipleOf: Heap.chunkSize)
         if base > whole { munmap(whole, base - whole) }
         let rest = whole + 2 * Heap.chunkSize - (base + Heap.chunkSize)

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Reactor
 
 /// Where the store's data lives: an allocator of its own for keys, values and the elements of collections, and the seed of their tables.
 ///
@@ -219,8 +220,7 @@ struct Heap: @unchecked Sendable {
 
     @inline(never)
     private func allocateLarge(_ size: Int) -> Pointer {
-        guard let whole = malloc(size + Heap.largeHead) else { fatalError("out of memory for \(size) bytes") }
-        return adopt(whole)
+        adopt(SystemMemory.allocate(size + Heap.largeHead))
     }
 
     private func adopt(_ whole: Pointer) -> Pointer {
@@ -240,8 +240,7 @@ struct Heap: @unchecked Sendable {
     private static func resizeLarge(_ block: Pointer, to size: Int) -> Pointer {
         let heap = Heap.of(block, .max)
         heap.charge(-(capacity(of: block, .max) + largeHead))
-        guard let whole = realloc(block - largeHead, size + largeHead) else { fatalError("out of memory for \(size) bytes") }
-        return heap.adopt(whole)
+        return heap.adopt(SystemMemory.resize(block - largeHead, to: size + largeHead))
     }
 
     /// Counts memory of malloc that belongs to the data.
@@ -264,16 +263,15 @@ struct Heap: @unchecked Sendable {
     static let pagesMin = 1 << 20
 
     /// Memory of zeros at a multiple of 64. With pages of its own it is not counted: see `chargePages`.
-    func allocateArray(_ size: Int) -> Pointer {
+    /// - Returns: nil when the system does not give so much in one piece.
+    func allocateArray(_ size: Int) -> Pointer? {
         if size >= Heap.pagesMin {
             // Fresh pages are zero already and are touched only when used.
-            let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
-            precondition(memory != MAP_FAILED, "out of memory for an array of \(size) bytes")
-            return memory
+            return SystemMemory.pagesIfPossible(size)
         }
         let memory: Pointer
         if size > Heap.slabMax {
-            memory = aligned_alloc(64, size)!
+            memory = SystemMemory.allocate(size, alignment: 64)
             charge(malloc_usable_size(memory))
         } else {
             memory = allocate(size)

@@ -16,6 +16,8 @@ struct MemoryState {
     /// The waste that the last defragmentation left, and when another may begin whatever the waste.
     var wasteLeft = 0
     var nextDefragmentation: Int64 = 0
+    /// What may be in use since the system refused more; nil while it gives what is asked for.
+    var systemLimit: Int?
 }
 
 extension StoreServer {
@@ -37,6 +39,10 @@ extension StoreServer {
     /// Ten times a second.
     func memoryCron() {
         if loop.wallMilliseconds >= memory.nextLook { lookAtMemory() }
+        if memory.systemLimit != nil {
+            giveEverythingBack()
+            if SystemMemory.recover() { memoryCameBack() }
+        }
         statistics.peakMemory = max(statistics.peakMemory, usedMemory)
         giveBackPages()
         for db in databases {
@@ -57,6 +63,40 @@ extension StoreServer {
     private func giveBackPages() {
         let surplus = heap.state.pointee.emptySlabs.count - slabsKept
         if surplus > 0 { heap.purge(keep: slabsKept, most: min(64, max(4, surplus / 64))) }
+    }
+
+    // MARK: when the system gives no more
+
+    /// The reserve is in use: what is stored now is all that fits. From here on it is as with a `maxmemory` a little below that: keys
+    /// are evicted if the policy says so, or what needs memory is refused.
+    func memoryRanOut() {
+        lookAtMemory()
+        let limit = usedMemory - usedMemory / 64
+        memory.systemLimit = limit
+        logger.warning("""
+            The system gives no more memory. Until it does, no more than \(limit) bytes are used: keys are evicted, or commands that need \
+            memory are refused, as maxmemory-policy \(configuration.evictionPolicy.rawValue) says.
+            """)
+        updateGate()
+        continueEvicting()
+    }
+
+    /// Whether the system has so much in one piece for us, if need be after it has got back what we do not use.
+    func isThereRoom(for size: Int) -> Bool {
+        if SystemMemory.isThereRoom(for: size) { return true }
+        giveEverythingBack()
+        return SystemMemory.isThereRoom(for: size)
+    }
+
+    private func giveEverythingBack() {
+        heap.purge()
+        malloc_trim(0)
+    }
+
+    private func memoryCameBack() {
+        memory.systemLimit = nil
+        logger.notice("The system gives memory again.")
+        updateGate()
     }
 
     // MARK: freeing in steps
