@@ -3,9 +3,14 @@ import Glibc
 import Reactor
 
 /// Putting the process into the background. The process that was started waits until the daemon serves or has failed, so
-/// that its exit status and its terminal tell which.
-public struct Daemon: ~Copyable {
+/// that its exit status and its terminal tell which; but for a data set that takes long to load it does not wait to the end.
+public final class Daemon {
     private let readiness: Int32
+
+    private init(readiness: Int32) { self.readiness = readiness }
+
+    /// So long the loading of a data set is waited for: less than systemd and init scripts wait for a start.
+    public static let loadingMax: Duration = .seconds(30)
 
     /// Forks before anything else exists; returns in the daemon only.
     /// - Throws: `SystemError`
@@ -27,8 +32,8 @@ public struct Daemon: ~Copyable {
         return Daemon(readiness: ends[1])
     }
 
-    /// Lets the waiting process go, and the terminal with it.
-    public consuming func ready() {
+    /// Lets the waiting process go, and the terminal with it. To be called once.
+    public func ready() {
         let null = open("/dev/null", O_RDWR)
         if null >= 0 {
             for descriptor in Int32(0)...2 { dup2(null, descriptor) }

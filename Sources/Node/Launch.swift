@@ -90,7 +90,7 @@ public enum Launch {
             if manner.notifiesSystemd {
                 do throws(SystemError) { try Systemd.notifyReady(node.loop) } catch { console.warning("systemd could not be told: \(error)") }
             }
-            daemon?.ready()
+            if let daemon { node.whenServing(within: Daemon.loadingMax) { daemon.ready() } }
             return node.run()
         } catch {
             report("vigie: \(error)")
@@ -103,6 +103,10 @@ public enum Launch {
         case .store(let configuration, let warnings):
             let role = try StoreRole(loop: node.loop, configuration: configuration, warnings: warnings, isAlone: isAlone)
             role.onShutdown = { [unowned node] in node.stop(because: "SHUTDOWN") }
+            role.onFailure = { [unowned node, unowned role] error in
+                report("vigie: \(error)")
+                node.fail(role)
+            }
             return role
         case .sentinel(let configuration):
             let role = try SentinelRole(loop: node.loop, configuration: configuration)

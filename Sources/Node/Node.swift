@@ -44,6 +44,33 @@ public final class Node {
         }
     }
 
+    /// Calls `body` once: when every role serves, or after `limit`.
+    public func whenServing(within limit: Duration, _ body: @escaping () -> Void) {
+        var missing = started.count
+        var isDone = false
+        func end() {
+            if !isDone { body() }
+            isDone = true
+        }
+        for role in started {
+            role.whenServing {
+                missing -= 1
+                if missing == 0 { end() }
+            }
+        }
+        if missing > 0 { loop.schedule(after: limit, label: "readiness") { end() } }
+    }
+
+    /// A role has turned out not to be able to do its work: the others are ended, and the exit status says so.
+    public func fail(_ role: any Role) {
+        exitStatus = 1
+        started.removeAll { $0 === role }
+        // Whoever is ending goes on with that.
+        guard stopping == nil else { return }
+        stopping = .request
+        stopNext()
+    }
+
     /// Serves until a signal or SHUTDOWN ends it.
     /// - Returns: the exit status.
     public func run() -> Int32 {

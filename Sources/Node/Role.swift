@@ -23,11 +23,14 @@ public protocol Role: AnyObject {
     func stop(_ manner: StopManner, completion: @escaping (Bool) -> Void)
     /// SIGHUP.
     func hangUp()
-    /// Everything has started: tells whoever supervises the process.
+    /// Everything has started: tells whoever supervises the process, as soon as the role serves.
     func ready()
+    /// Calls `body` when the role serves, which may be after its start.
+    func whenServing(_ body: @escaping () -> Void)
 }
 
 extension Role {
     public func hangUp() {}
     public func ready() {}
+    public func whenServing(_ body: @escaping () -> Void) { body() }
 }

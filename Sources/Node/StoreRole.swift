@@ -43,6 +43,11 @@ public final class StoreRole: Role {
         set { node.onShutdown = newValue }
     }
 
+    /// Called when the data set turns out not to be loadable after `start`.
+    public var onFailure: (SystemError) -> Void = { _ in }
+
+    public func whenServing(_ body: @escaping () -> Void) { node.whenLoaded(body) }
+
     public func start() throws(SystemError) {
         logger.warning("vigie \(StoreVersion.vigie) is starting, as Redis \(StoreVersion.redis), pid=\(getpid())")
         if configuration.file == nil {
@@ -53,13 +58,14 @@ public final class StoreRole: Role {
         for warning in warnings { logger.warning("\(warning)") }
         for warning in StartChecks.apply(configuration) { logger.warning("\(warning)") }
         node.adoptProcess(name: StoreRole.processName, title: isAlone && configuration.setsProcessTitle ? ProcessTitle() : nil)
-        try node.load()
+        // The address first: a second process on the same files gets no further than this.
         do throws(SystemError) {
-            try node.start()
+            try node.bind()
         } catch {
             logger.warning("Failed listening on port \(configuration.port) (tcp), aborting: \(error)")
             throw error
         }
+        try node.load { [unowned self] in onFailure($0) }
     }
 
     /// How it was started: the program, and `store` behind it unless the program has a name of its own.
@@ -80,7 +86,9 @@ public final class StoreRole: Role {
 
     public func hangUp() { logger.notice("SIGHUP: nothing to do; log files are opened for each line, CONFIG SET changes the configuration") }
 
-    public func ready() {
+    public func ready() { node.whenLoaded { [unowned self] in tellSupervisor() } }
+
+    private func tellSupervisor() {
         switch configuration.supervisor {
         case .no:
             if configuration.supervision != "no", configuration.supervision != "auto" {

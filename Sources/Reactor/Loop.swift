@@ -154,7 +154,7 @@ open class Loop {
     }
 
     /// Calls `body` in the next iteration, which does not wait: for work that is cut into turns.
-    final func continueNextIteration(label: StaticString, _ body: @escaping () -> Void) {
+    public final func continueNextIteration(label: StaticString, _ body: @escaping () -> Void) {
         state.pointee.continuations.append(Work(label: label, body: body))
     }
 

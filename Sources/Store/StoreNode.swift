@@ -18,34 +18,68 @@ public final class StoreNode {
         server.log = log
     }
 
-    /// Loads the append-only file where the configuration asks for one, else the snapshot, if there is one. It blocks.
-    /// - Throws: an error naming the file, the byte and what was found there.
-    public func load() throws(SystemError) {
-        if server.configuration.appendsOnly { return try loadAppendOnlyFile() }
-        do throws(RDBReader.FileError) {
-            try server.persistence.load()
-        } catch {
-            server.logger.warning("Fatal error loading the DB: \(error). Exiting.")
-            if case .system(_, let cause) = error { throw cause }
-            throw SystemError("load \(error)", code: EBADMSG)
-        }
-    }
-
-    private func loadAppendOnlyFile() throws(SystemError) {
-        do throws(AOFError) {
-            try server.appendOnlyFile.loadAtStart()
-        } catch {
-            server.logger.warning("Fatal error loading the append only file: \(error). Exiting.")
-            throw SystemError("load \(error)", code: EBADMSG)
-        }
-    }
-
-    /// Binds the addresses and starts to serve.
+    /// Binds the addresses. Nobody is served before `load`.
     /// - Throws: `SystemError` naming the address that cannot be bound.
-    public func start() throws(SystemError) {
-        try server.openListeners()
+    public func bind() throws(SystemError) { try server.openListeners() }
+
+    /// Loads the append-only file where the configuration asks for one, else the snapshot, if there is one: small files at once, the
+    /// others in turns of the loop, during which clients are told LOADING.
+    /// - Parameter onFailure: called with what is found to be wrong later.
+    /// - Throws: an error naming the file, the byte and what was found there.
+    public func load(onFailure: @escaping (SystemError) -> Void) throws(SystemError) {
+        do throws(LoadingError) {
+            guard let source = try makeSource() else { return loaded() }
+            let loading = Loading(server: server, source: source) { [unowned self] error in
+                server.loading = nil
+                guard let error else { return loaded() }
+                onFailure(refuse(error))
+            }
+            server.loading = loading
+            guard try loading.begin() else { return }
+            server.loading = nil
+            loaded()
+        } catch {
+            throw refuse(error)
+        }
+    }
+
+    private func makeSource() throws(LoadingError) -> (any LoadingSource)? {
+        if server.configuration.appendsOnly {
+            do throws(AOFError) {
+                return try server.appendOnlyFile.openAtStart().map { AppendOnlySource($0, server.appendOnlyFile) }
+            } catch {
+                throw LoadingError(error)
+            }
+        }
+        do throws(RDBReader.FileError) {
+            return try server.persistence.openSnapshot().map { SnapshotSource($0, server.persistence) }
+        } catch {
+            throw LoadingError(error)
+        }
+    }
+
+    /// Says why there is no data set, and serves nobody any more.
+    private func refuse(_ error: LoadingError) -> SystemError {
+        server.logger.warning("Fatal error loading \(error.what): \(error.text). Exiting.")
+        server.stopListening()
+        for client in server.clients.values { client.connection.close() }
+        return error.cause
+    }
+
+    private func loaded() {
         if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
         server.logger.notice("Ready to accept connections tcp")
+        isLoaded = true
+        for body in waiting { body() }
+        waiting = []
+    }
+
+    private var isLoaded = false
+    private var waiting: [() -> Void] = []
+
+    /// Calls `body` when the data set is loaded.
+    public func whenLoaded(_ body: @escaping () -> Void) {
+        if isLoaded { body() } else { waiting.append(body) }
     }
 
     /// The process is the store's: it gets the title, the score and the open files that the configuration asks for.

@@ -27,6 +27,9 @@ extension StoreServer {
     /// - Parameter completion: called once, with false when the snapshot failed and the store serves on.
     func shutDown(_ options: ShutdownOptions, completion: @escaping (Bool) -> Void) {
         logger.warning("User requested shutdown...")
+        // What is there is not the data set: to save it would be to lose the rest.
+        let isLoading = loading != nil
+        loading?.cancel()
         if appendOnlyFile.state == .waiting, !options.isForced {
             logger.warning("Writing initial AOF. Can't exit.")
             return completion(false)
@@ -36,13 +39,12 @@ extension StoreServer {
             logger.warning("Error trying to bring the AOF to the disk, can't exit: \(error)")
             return completion(false)
         }
-        if options.save ?? !configuration.savePoints.isEmpty, !saveBeforeExit(), !options.isForced {
+        if !isLoading, options.save ?? !configuration.savePoints.isEmpty, !saveBeforeExit(), !options.isForced {
             logger.warning("Error trying to save the DB, can't exit.")
             return completion(false)
         }
         persistence.stopChild()
         stopListening()
-        if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
         for client in clients.values { client.connection.closeAfterFlush() }
         // The loop sends what is queued at the end of this iteration.
         loop.schedule(after: .milliseconds(1), label: "store shutdown") { [self] in

@@ -103,6 +103,8 @@ final class StoreServer: ListenerHandler {
     var replication: Replication!
     var persistence: Persistence!
     var appendOnlyFile: AppendOnlyFile!
+    /// The loading of the data set at start, while it is going on.
+    var loading: Loading?
     var eviction = Eviction()
     var clientEviction = ClientEviction()
     var activeExpiry = ActiveExpiry()
@@ -168,8 +170,10 @@ final class StoreServer: ListenerHandler {
     // MARK: clients
 
     func stopListening() {
+        guard !listeners.isEmpty else { return }
         for listener in listeners { listener.close() }
         listeners.removeAll()
+        if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
     }
 
     func listener(_ listener: Listener, accepted connection: Connection) {

@@ -83,6 +83,9 @@ extension StoreServer {
             case .protected where !isAllowed(configuration.protectedPermission, call.client): return refuse("can't set protected config")
             default: break
             }
+            if gate.contains(.loading), StoreServer.fixedWhileLoading.contains(directive.name) {
+                return call.reply.error("LOADING Redis is loading the dataset in memory")
+            }
             changes.append((name, directive, directive.read(configuration), call[i + 1].bytes))
         }
         var done = 0
@@ -121,6 +124,9 @@ extension StoreServer {
             }
         }
     }
+
+    /// What says where files are that are being read, and whether, as in Redis.
+    private static let fixedWhileLoading: Set<String> = ["appendonly", "dir"]
 
     /// Does at once what a directive asks for, where it is not simply read when needed.
     private func directiveChanged(_ name: String) throws(DirectiveError) {

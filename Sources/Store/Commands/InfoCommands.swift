@@ -207,7 +207,8 @@ extension StoreServer {
     }
 
     private func keyspaceSection() -> String {
-        InfoSection("Keyspace", databases.filter { $0.count > 0 }.map { db in
+        // While a snapshot is loaded, what there is of it so far.
+        InfoSection("Keyspace", (loading?.databases ?? databases).filter { $0.count > 0 }.map { db in
             ("db\(db.id)", "keys=\(db.count),expires=\(db.expiring.count),avg_ttl=\(averageTimeToLive(db))")
         }).text
     }
@@ -253,6 +254,12 @@ struct InfoSection {
     init(_ title: String, _ fields: [(String, Any)] = []) {
         text = "# \(title)\r\n" + fields.map { "\($0.0):\($0.1)\r\n" }.joined()
     }
+
+    /// A number with two digits behind the point.
+    static func fixed(_ value: Double) -> String {
+        let hundredths = Int((value * 100).rounded())
+        return "\(hundredths / 100).\(String(100 + hundredths % 100).dropFirst())"
+    }
 }
 
 /// How much happens in a second, averaged over the last 1.6.
@@ -283,14 +290,34 @@ struct Rates {
 extension Persistence {
     /// INFO's section.
     func infoSection() -> String {
-        InfoSection("Persistence", [
-            ("loading", server.gate.contains(.loading) ? 1 : 0), ("async_loading", 0), ("current_cow_peak", 0), ("current_cow_size", 0),
-            ("current_cow_size_age", 0), ("current_fork_perc", "0.00"), ("current_save_keys_processed", 0), ("current_save_keys_total", 0),
+        let child = child ?? server.appendOnlyFile.rewrite.child
+        let age = child.map { $0.copiedAt == 0 ? 0 : (server.loop.wallMilliseconds - $0.copiedAt) / 1000 } ?? 0
+        let (written, total) = (child?.keysWritten ?? 0, child?.keysTotal ?? 0)
+        // A master's snapshot is read into databases of its own, while the old data is served.
+        let transfer = server.replication.link.flatMap { $0.isLoading ? $0 : nil }
+        return InfoSection("Persistence", [
+            ("loading", server.gate.contains(.loading) ? 1 : 0), ("async_loading", transfer == nil ? 0 : 1),
+            ("current_cow_peak", child?.copiedPeak ?? 0), ("current_cow_size", child?.copied ?? 0), ("current_cow_size_age", age),
+            ("current_fork_perc", InfoSection.fixed(Double(written) / Double(max(1, total)) * 100)),
+            ("current_save_keys_processed", written), ("current_save_keys_total", total),
             ("rdb_changes_since_last_save", server.dirty), ("rdb_bgsave_in_progress", isSaving ? 1 : 0), ("rdb_last_save_time", lastSave),
             ("rdb_last_bgsave_status", isHealthy ? "ok" : "err"), ("rdb_last_bgsave_time_sec", lastDuration),
             ("rdb_current_bgsave_time_sec", currentDuration), ("rdb_saves", saves), ("rdb_last_cow_size", lastCopiedBytes),
             ("rdb_last_load_keys_expired", keysExpired), ("rdb_last_load_keys_loaded", keysLoaded),
-        ] + server.appendOnlyFile.infoFields).text
+        ] + server.appendOnlyFile.infoFields + (server.loading?.infoFields ?? transfer?.loadingFields ?? [])).text
+    }
+}
+
+extension MasterLink {
+    /// What INFO's section `persistence` says of a master's snapshot that is being read.
+    fileprivate var loadingFields: [(String, Any)] {
+        let (read, total) = (transferRead, max(0, transferTotal))
+        let elapsed = max(0, server.loop.wallMilliseconds - transferBegan) / 1000
+        return [
+            ("loading_start_time", transferBegan / 1000), ("loading_total_bytes", total), ("loading_rdb_used_mem", 0),
+            ("loading_loaded_bytes", read), ("loading_loaded_perc", InfoSection.fixed(Double(read) / Double(max(1, total)) * 100)),
+            ("loading_eta_seconds", elapsed == 0 ? 1 : elapsed * max(0, total - read) / (read + 1)),
+        ]
     }
 }
 

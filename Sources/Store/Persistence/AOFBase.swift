@@ -4,10 +4,11 @@ import RESP
 
 /// The base of an append-only file: the whole data set, as a snapshot or as commands.
 enum AOFBase {
+    /// - Parameter progress: called now and then with the number of keys written so far.
     /// - Returns: nil, or what failed.
     static func write(
         _ path: String, temporary: String, databases: UnsafeMutableBufferPointer<Database>, now: Int64, asSnapshot: Bool,
-        _ configuration: StoreConfiguration
+        _ configuration: StoreConfiguration, progress: @escaping (Int) -> Void = { _ in }
     ) -> SystemError? {
         // Written to the disk in steps, so that the last fsync does not hold up everybody else's.
         let step = configuration.syncsRewriteInSteps ? 4 << 20 : 0
@@ -15,12 +16,14 @@ enum AOFBase {
             if asSnapshot {
                 var info = SnapshotInfo()
                 info.isAppendOnlyBase = true
-                return RDBWriter(
+                let writer = RDBWriter(
                     descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots,
                     policy: configuration.evictionPolicy, syncEvery: step)
-                    .write(databases, info, now: now)
+                writer.progress = progress
+                return writer.write(databases, info, now: now)
             }
             let writer = CommandWriter(descriptor: descriptor, syncEvery: step)
+            writer.progress = progress
             if configuration.stampsAppendOnlyFile { writer.raw(AppendOnlyFile.timestamp(now / 1000)) }
             return writer.write(databases)
         }
@@ -36,6 +39,9 @@ final class CommandWriter {
     private var buffer = CommandBuffer()
     private var sinceSync = 0
     private var failure: Int32 = 0
+    private var keysWritten = 0
+    /// Called after every so many keys with their number.
+    var progress: ((Int) -> Void)?
     /// The command being put together.
     private var words: [UInt8] = []
     private var ends: [Int] = []
@@ -60,7 +66,10 @@ final class CommandWriter {
             add(Int64(db.id))
             emit()
             db.entries.forEach { element in
-                if failure == 0 { write(Entry(element)) }
+                if failure != 0 { return }
+                write(Entry(element))
+                keysWritten &+= 1
+                if keysWritten % RDBWriter.progressEvery == 0 { progress?(keysWritten) }
             }
         }
         flush()

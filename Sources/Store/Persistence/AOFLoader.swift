@@ -3,71 +3,160 @@ import Logging
 import Reactor
 import RESP
 
-/// Executes the files of an append-only file, one after the other.
+/// Executes the files of an append-only file, one after the other, in as many turns as it is given.
 ///
 /// A transaction is executed when its EXEC has been read: one that is cut off leaves nothing behind.
 final class AOFLoader {
     private unowned let server: StoreServer
     private let client: Client
+    private let folder: String
+    private let manifestPath: String
+    private let manifest: AOFManifest
+    private let files: [AOFManifest.File]
+    /// Bytes of all files.
+    let size: Int
+
+    /// The file under way, and how far it is. Taken out of here for as long as it is worked on.
+    private var window: AOFWindow?
+    private var fileBegan = ContinuousClock.now
+    private let began = ContinuousClock.now
+    /// The snapshot at its front, until it is over.
+    private(set) var reader: RDBReader?
+    /// Behind this byte of the file there is nothing that counts.
+    private var valid = 0
+    /// How long the files are that have been loaded.
+    private(set) var lengths: [Int] = []
+
     private var request = AOFRequest()
     /// The commands of a transaction under way, and where it began.
     private var transaction: (commands: Transaction, offset: Int)?
-    private(set) var commands = 0
     /// Commands that were answered with errors, and where the first stands.
     private var failures: (count: Int, offset: Int) = (0, 0)
-    private var lastProgress: ContinuousClock.Instant
-    private let manifestPath: String
 
-    init(server: StoreServer, manifestPath: String) {
+    /// So many commands are executed between two looks at the clock.
+    private static let commandsAtOnce = 64
+
+    init(server: StoreServer, folder: String, manifestPath: String, _ manifest: AOFManifest) {
         self.server = server
+        self.folder = folder
         self.manifestPath = manifestPath
+        self.manifest = manifest
+        files = manifest.loadOrder
+        size = files.reduce(0) { $0 + (DurableFile.size(of: "\(folder)/\($1.name)") ?? 0) }
         client = Client(id: 0, server: server, connection: .detached(on: server.loop))
         client.output = server.discardedOutput
-        lastProgress = .now
     }
 
-    deinit { request.deallocate() }
+    deinit {
+        request.deallocate()
+        window?.close()
+    }
 
-    /// Loads one file.
-    /// - Parameters:
-    ///   - isFirst: it may begin with a snapshot.
-    ///   - isLast: it may have been cut off in the middle of a command, and is cut off behind the last whole one then
-    ///     (`aof-load-truncated`).
-    /// - Returns: how long the file is then.
-    func load(_ path: String, isFirst: Bool, isLast: Bool) throws(AOFError) -> Int {
-        var window = try AOFWindow(path: path)
-        defer { window.close() }
+    private var isLast: Bool { lengths.count == files.count - 1 }
+    var position: Int { lengths.reduce(window?.offset ?? 0, +) }
+    var path: String { "\(folder)/\(files[min(lengths.count, files.count - 1)].name)" }
+
+    // MARK: files
+
+    /// Goes on until the monotonic clock, in nanoseconds, has reached `deadline`.
+    ///
+    /// To be called while the server's gate says that it is loading. The files' commands count nowhere as changes or errors.
+    /// - Returns: whether all files have been loaded.
+    func advance(until deadline: UInt64) throws(AOFError) -> Bool {
+        let (dirty, errors) = (server.dirty, server.errors.pointee)
+        server.executionDepth += 1
+        defer {
+            server.executionDepth -= 1
+            server.dirty = dirty
+            server.errors.pointee = errors
+            server.discardedOutput.discardAll()
+        }
+        while lengths.count < files.count {
+            if window == nil { try open() }
+            guard try readOn(until: deadline) else { return false }
+            finishFile()
+        }
+        return true
+    }
+
+    private func open() throws(AOFError) {
+        var next = try AOFWindow(path: path)
+        var isSnapshot = false
+        do throws(AOFError) {
+            // The first file may begin with a snapshot.
+            if lengths.isEmpty, try next.fill(5), next.bytes.prefix(5).elementsEqual("REDIS".utf8) { isSnapshot = true }
+        } catch {
+            next.close()
+            throw error
+        }
+        window = next
+        fileBegan = .now
         failures = (0, 0)
         transaction = nil
+        valid = 0
         client.db = server.databases[0]
-        if isFirst, try window.fill(5), window.bytes.prefix(5).elementsEqual("REDIS".utf8) { try loadSnapshot(&window) }
-        let length = try loadCommands(&window, isLast: isLast)
+        reader = isSnapshot ? makeReader() : nil
+        reader?.size = next.size
+    }
+
+    private func finishFile() {
+        let name = files[lengths.count].name
         if failures.count > 0 {
             server.logger.warning("\(path): \(failures.count) commands were answered with errors, the first one at byte \(failures.offset): what they changed once is not there")
         }
-        return length
+        server.logger.notice("DB loaded from \(manifest.base?.name == name ? "base" : "incr") file \(name): \(AOFLoader.seconds(since: fileBegan)) seconds")
+        // Cut off, the file is shorter than it was when it was opened.
+        lengths.append(valid)
+        window!.close()
+        window = nil
+        if lengths.count == files.count { server.logger.notice("DB loaded from append only file: \(AOFLoader.seconds(since: began)) seconds") }
     }
 
-    private func loadSnapshot(_ window: inout AOFWindow) throws(AOFError) {
+    private static func seconds(since start: ContinuousClock.Instant) -> Double {
+        let took = ContinuousClock.now - start
+        return ((Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18) * 1000).rounded() / 1000
+    }
+
+    /// - Returns: whether the file is over.
+    private func readOn(until deadline: UInt64) throws(AOFError) -> Bool {
+        var window = window!
+        self.window = nil
+        defer { self.window = window }
+        if let reader {
+            guard try loadSnapshot(reader, &window, deadline) else { return false }
+            self.reader = nil
+            valid = window.offset
+        }
+        return try loadCommands(&window, deadline)
+    }
+
+    // MARK: the snapshot at the front
+
+    private func makeReader() -> RDBReader {
         var options = RDBReader.Options()
         options.verifiesChecksum = server.configuration.checksumsSnapshots
         options.now = server.loop.wallMilliseconds
-        let reader = server.makeReader(options)
+        return server.makeReader(options)
+    }
+
+    private func loadSnapshot(_ reader: RDBReader, _ window: inout AOFWindow, _ deadline: UInt64) throws(AOFError) -> Bool {
         do throws(RDBError) {
-            while true {
+            repeat {
                 let bytes = window.bytes
                 switch try reader.feed(bytes) {
                 case .done(let used):
                     window.consume(used)
+                    server.persistence.logLoaded(reader)
                     server.adopt(reader)
-                    for warning in reader.warnings { server.logger.warning("\(window.path): \(warning)") }
-                    return
+                    return true
                 case .needsMore: window.consume(bytes.count)
                 }
-                progress(window)
-                guard try read(&window) else { break }
-            }
-            try reader.finish()
+                guard try read(&window) else {
+                    try reader.finish()
+                    return true
+                }
+            } while StoreServer.nanoseconds() < deadline
+            return false
         } catch {
             throw AOFError(path: window.path, reason: "\(error)", remedy: "The base is a snapshot, which cannot be mended: bring back a backup")
         }
@@ -82,9 +171,10 @@ final class AOFLoader {
         }
     }
 
-    private func loadCommands(_ window: inout AOFWindow, isLast: Bool) throws(AOFError) -> Int {
-        // Behind this byte there is nothing that counts.
-        var valid = window.offset
+    // MARK: the commands
+
+    private func loadCommands(_ window: inout AOFWindow, _ deadline: UInt64) throws(AOFError) -> Bool {
+        var left = AOFLoader.commandsAtOnce
         while true {
             switch request.parse(window.bytes) {
             case .annotation(let length):
@@ -92,16 +182,19 @@ final class AOFLoader {
             case .command(let count, let length):
                 try execute(count, window)
                 window.consume(length)
-                commands += 1
-                if commands & 4095 == 0 { progress(window) }
+                left -= 1
             case .short(let needed):
                 if try window.fill(needed) { continue }
-                if window.offset == window.size, transaction == nil { return window.size }
-                return try cutOff(window, valid, isLast)
+                if window.offset < window.size || transaction != nil { try cutOff(window) }
+                return true
             case .bad(let at, let reason):
                 throw AOFError(path: window.path, offset: window.offset + at, reason: "Bad file format: \(reason)", remedy: remedy(window.path))
             }
             if transaction == nil { valid = window.offset }
+            if left == 0 {
+                if StoreServer.nanoseconds() >= deadline { return false }
+                left = AOFLoader.commandsAtOnce
+            }
         }
     }
 
@@ -109,8 +202,9 @@ final class AOFLoader {
         "Make a backup of the folder, then cut the file off before that byte with: redis-check-aof --fix \(manifestPath)"
     }
 
-    /// The file ends in the middle of a command, or of a transaction.
-    private func cutOff(_ window: AOFWindow, _ valid: Int, _ isLast: Bool) throws(AOFError) -> Int {
+    /// The file ends in the middle of a command, or of a transaction. The last one is cut off behind what is whole
+    /// (`aof-load-truncated`).
+    private func cutOff(_ window: AOFWindow) throws(AOFError) {
         let what = transaction.map { "the transaction that begins at byte \($0.offset) has no EXEC" } ?? "the file ends in the middle of a command"
         let lost = window.size - valid
         func refuse(_ reason: String) -> AOFError {
@@ -126,7 +220,6 @@ final class AOFLoader {
         server.logger.warning("!!! Warning: short read while loading the AOF file \(window.path)!!!")
         server.logger.warning("\(window.path): \(what). Truncating the AOF at offset \(valid): \(lost) bytes are dropped (aof-load-truncated is enabled)")
         guard truncate(window.path, off_t(valid)) == 0 else { throw refuse("\(what), and it cannot be truncated: \(String(cString: strerror(errno)))") }
-        return valid
     }
 
     // MARK: executing
@@ -186,12 +279,28 @@ final class AOFLoader {
         }
         if client.output.count > 1 << 20 { client.output.discardAll() }
     }
+}
 
-    /// Once a second the log says how far it is.
-    private func progress(_ window: AOFWindow) {
-        let now = ContinuousClock.now
-        guard now - lastProgress >= .seconds(1) else { return }
-        lastProgress = now
-        server.logger.notice("Loading \(window.path): \(window.offset) of \(window.size) bytes")
+/// The append-only file as what is loaded at start.
+final class AppendOnlySource: LoadingSource {
+    private unowned let file: AppendOnlyFile
+    private let loader: AOFLoader
+
+    init(_ loader: AOFLoader, _ file: AppendOnlyFile) {
+        self.loader = loader
+        self.file = file
+    }
+
+    var size: Int { loader.size }
+    var position: Int { loader.position }
+    var path: String { loader.path }
+    var reader: RDBReader? { loader.reader }
+
+    func advance(until deadline: UInt64) throws(LoadingError) -> Bool {
+        do throws(AOFError) { return try loader.advance(until: deadline) } catch { throw LoadingError(error) }
+    }
+
+    func finish() throws(LoadingError) {
+        do throws(AOFError) { try file.goOn(behind: loader) } catch { throw LoadingError(error) }
     }
 }

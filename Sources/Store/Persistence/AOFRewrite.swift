@@ -53,7 +53,7 @@ extension AppendOnlyFile {
 
     /// Looks whether a rewrite was asked for, or the file has grown enough.
     func cron() {
-        guard !server.hasWritingChild, server.executionDepth == 0 else { return }
+        guard !server.hasWritingChild, server.executionDepth == 0, !server.gate.contains(.loading) else { return }
         if rewrite.isScheduled {
             if seconds - rewrite.lastAttempt >= pause { _ = startRewrite() }
             return
@@ -127,10 +127,11 @@ extension AppendOnlyFile {
         let writesSnapshot = configuration.usesSnapshotPreamble
         let base = folder
         rewrite.writesSnapshot = writesSnapshot
-        save.pid = try server.forkWriter(named: "redis-aof-rewrite", save, { [self] in
+        save.pid = try server.forkWriter(named: "redis-aof-rewrite", save, { [self] progress in
             let temporary = "\(base)/temp-rewriteaof-\(getpid()).aof"
             return AOFBase.write(
-                temporaryBase(getpid()), temporary: temporary, databases: databases, now: wall, asSnapshot: writesSnapshot, configuration)
+                temporaryBase(getpid()), temporary: temporary, databases: databases, now: wall, asSnapshot: writesSnapshot, configuration,
+                progress: progress)
         }) { [weak self] status in self?.ended(status) }
         save.temporary = "\(base)/temp-rewriteaof-\(save.pid).aof"
         rewrite.child = save
@@ -143,8 +144,7 @@ extension AppendOnlyFile {
         guard let save = rewrite.child else { return }
         rewrite.child = nil
         rewrite.lastDuration = seconds - save.startedAt
-        let report = save.received
-        rewrite.lastCopiedBytes = report.copied
+        rewrite.lastCopiedBytes = save.copiedPeak
         if save.isStopped {
             unlink(save.temporary)
             unlink(temporaryBase(save.pid))
@@ -164,7 +164,7 @@ extension AppendOnlyFile {
             rewrite.isHealthy = true
             healed()
         case .exited:
-            logger.warning("Background AOF rewrite terminated with error: \(report.error)")
+            logger.warning("Background AOF rewrite terminated with error: \(save.error)")
             failed()
         case .signalled(let signal):
             unlink(save.temporary)
@@ -327,16 +327,21 @@ extension StoreServer {
     /// - Parameters:
     ///   - title: what `ps` calls it.
     ///   - save: takes the child's report.
-    ///   - body: the child's work; nil for success.
+    ///   - body: the child's work, which says now and then how many keys it has written; nil for success.
     /// - Returns: the child's process id.
     func forkWriter(
-        named title: String, _ save: BackgroundSave, _ body: () -> SystemError?, onExit: @escaping (ChildStatus) -> Void
+        named title: String, _ save: BackgroundSave, _ body: (_ progress: @escaping (Int) -> Void) -> SystemError?, onExit: @escaping (ChildStatus) -> Void
     ) throws(SystemError) -> Int32 {
+        save.keysTotal = databases.reduce(0) { $0 + $1.count }
+        save.onProgress = { [unowned self] save in
+            logger.notice("\(title): \(save.keysWritten) of \(save.keysTotal) keys are written, \(save.copied >> 20) MB of memory copied")
+        }
         let before = ContinuousClock.now
         let (connection, pid) = try loop.forkWriter({ [self] report in
             becomeChild(title)
-            let error = body()
-            BackgroundSave.report(copied: BackgroundSave.copiedBytes(), error, to: report)
+            let progress = SaveProgress { BackgroundSave.report(keys: $0, to: report) }
+            let error = body(progress.note)
+            BackgroundSave.report(error, to: report)
             return error == nil ? 0 : 1
         }, handler: save, onExit: onExit)
         let took = ContinuousClock.now - before

@@ -5,31 +5,56 @@ import Reactor
 
 /// At start: finding the files, loading them, and going on where they end.
 extension AppendOnlyFile {
-    /// Loads the data set from the append-only file and appends to it from then on. It blocks. O(n).
+    /// Finds the files at start. Where there are none yet they are made, and the data set is empty.
+    /// - Returns: what loads them; nil where there is nothing to load.
     /// - Throws: what is wrong, with the file, the byte, and how to mend it.
-    func loadAtStart() throws(AOFError) {
+    func openAtStart() throws(AOFError) -> AOFLoader? {
         folder = configuration.inDirectory(configuration.appendFolder)
-        let found = try findFiles()
-        if let found {
-            manifest = found
-            try load(found)
-        } else {
+        guard let found = try findFiles() else {
             warnOfSnapshot()
+            try goOn(AOFManifest())
+            return nil
         }
+        manifest = found
+        return AOFLoader(server: server, folder: folder, manifestPath: manifestPath, found)
+    }
+
+    /// Appends to the last of the files from now on.
+    func goOn(behind loader: AOFLoader) throws(AOFError) {
+        takeLengths(of: loader)
+        try goOn(manifest!)
+    }
+
+    private func goOn(_ found: AOFManifest) throws(AOFError) {
         do throws(SystemError) {
-            try open(found ?? AOFManifest())
+            try open(found)
         } catch {
             throw AOFError(path: folder, reason: "it cannot be written to: \(error)")
         }
     }
 
-    /// DEBUG LOADAOF: what is there goes, and the files are loaded again.
+    /// All files but the one that is gone on with stay as long as they are.
+    private func takeLengths(of loader: AOFLoader) {
+        let lasting = manifest!.increments.isEmpty ? loader.lengths[...] : loader.lengths.dropLast()
+        sizeBefore = lasting.reduce(0, +)
+    }
+
+    /// DEBUG LOADAOF: what is there goes, and the files are loaded again. It blocks. O(n).
     func reload() throws(AOFError) {
         if state == .off { folder = configuration.inDirectory(configuration.appendFolder) }
         flush(isForced: true)
         server.adopt(server.makeReader(RDBReader.Options()))
         guard let found = try findFiles() else { return }
-        try load(found)
+        manifest = found
+        server.gate.insert(.loading)
+        server.updatePropagation()
+        defer {
+            server.gate.remove(.loading)
+            server.updatePropagation()
+        }
+        let loader = AOFLoader(server: server, folder: folder, manifestPath: manifestPath, found)
+        while try !loader.advance(until: .max) {}
+        takeLengths(of: loader)
     }
 
     /// - Returns: nil when there is no append-only file yet.
@@ -85,38 +110,6 @@ extension AppendOnlyFile {
         }
         logger.notice("Successfully migrated an old-style AOF configuration (\(prefix)) into the AOF directory (\(configuration.appendFolder)).")
         return upgraded
-    }
-
-    private func load(_ manifest: AOFManifest) throws(AOFError) {
-        let loader = AOFLoader(server: server, manifestPath: manifestPath)
-        let (dirty, errors) = (server.dirty, server.errors.pointee)
-        server.gate.insert(.loading)
-        server.executionDepth += 1
-        server.updatePropagation()
-        defer {
-            server.gate.remove(.loading)
-            server.executionDepth -= 1
-            server.updatePropagation()
-            server.dirty = dirty
-            server.errors.pointee = errors
-            server.discardedOutput.discardAll()
-        }
-        let began = ContinuousClock.now
-        let files = manifest.loadOrder
-        sizeBefore = 0
-        for (i, file) in files.enumerated() {
-            let start = ContinuousClock.now
-            let size = try loader.load("\(folder)/\(file.name)", isFirst: i == 0, isLast: i == files.count - 1)
-            // The last one is gone on with.
-            if i < files.count - 1 || manifest.increments.isEmpty { sizeBefore += size }
-            logger.notice("DB loaded from \(file == manifest.base ? "base" : "incr") file \(file.name): \(AppendOnlyFile.seconds(since: start)) seconds")
-        }
-        logger.notice("DB loaded from append only file: \(AppendOnlyFile.seconds(since: began)) seconds")
-    }
-
-    private static func seconds(since start: ContinuousClock.Instant) -> Double {
-        let took = ContinuousClock.now - start
-        return ((Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18) * 1000).rounded() / 1000
     }
 
     /// Who switches the file on in the configuration of a server with snapshots gets an empty data set, as with Redis.

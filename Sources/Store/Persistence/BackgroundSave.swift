@@ -2,10 +2,11 @@ import CLinux
 import Glibc
 import Reactor
 
-/// A child that writes a snapshot, and what it says of it: how much memory the copy cost, and what failed.
+/// A child that writes the data set, and what it says of it: how far it is, how much memory the copy has cost, and what failed.
 ///
-///     0             8
-///     | copied (8)  | text of the error, empty for none ...
+///     0      1             9           17
+///     | 0x50 | copied (8)  | keys (8)  |        so far, once a second
+///     | 0x45 | copied (8)  | text of the error, empty for none ...      at the end
 final class BackgroundSave: ConnectionHandler {
     /// Seconds since 1970.
     let startedAt: Int64
@@ -15,8 +16,19 @@ final class BackgroundSave: ConnectionHandler {
     var temporary = ""
     /// We ended it ourselves.
     var isStopped = false
+    var keysTotal = 0
+    private(set) var keysWritten = 0
+    /// Bytes that were copied so far because one of us wrote to them, the most of it, and when that was said; milliseconds since 1970.
+    private(set) var copied = 0
+    private(set) var copiedPeak = 0
+    private(set) var copiedAt: Int64 = 0
+    /// Called after each report on the way.
+    var onProgress: (BackgroundSave) -> Void = { _ in }
     private var bytes: [UInt8] = []
     private static let reportMax = 4096
+    private static let progressMark: UInt8 = 0x50
+    private static let endMark: UInt8 = 0x45
+    private static let progressSize = 17
 
     init(startedAt: Int64, dirtyBefore: Int64) {
         self.startedAt = startedAt
@@ -27,21 +39,43 @@ final class BackgroundSave: ConnectionHandler {
         let arrived = connection.input.bytes
         bytes.append(contentsOf: arrived.prefix(max(0, BackgroundSave.reportMax - bytes.count)))
         connection.input.consume(arrived.count)
+        while bytes.first == BackgroundSave.progressMark, bytes.count >= BackgroundSave.progressSize {
+            takeCopied(at: connection.loop.wallMilliseconds)
+            keysWritten = number(at: 9)
+            bytes.removeFirst(BackgroundSave.progressSize)
+            onProgress(self)
+        }
+        if bytes.first == BackgroundSave.endMark, bytes.count >= 9 { takeCopied(at: connection.loop.wallMilliseconds) }
     }
+
+    private func takeCopied(at now: Int64) {
+        copied = number(at: 1)
+        copiedPeak = max(copiedPeak, copied)
+        copiedAt = now
+    }
+
+    private func number(at offset: Int) -> Int { bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int.self) } }
 
     func connectionReachedEnd(_ connection: Connection) { connection.close() }
     func connectionClosed(_ connection: Connection, _ reason: CloseReason) {}
 
-    /// What has come of the child's report.
-    var received: (copied: Int, error: String) {
-        guard bytes.count >= 8 else { return (0, "the child says nothing") }
-        let copied = bytes.withUnsafeBytes { $0.loadUnaligned(as: Int.self) }
-        return (copied, String(decoding: bytes[8...], as: UTF8.self))
+    /// What has failed, in the child's words.
+    var error: String {
+        guard bytes.first == BackgroundSave.endMark, bytes.count >= 9 else { return "the child says nothing" }
+        return String(decoding: bytes[9...], as: UTF8.self)
     }
 
-    /// The child's side.
-    static func report(copied: Int, _ error: SystemError?, to descriptor: Int32) {
-        var bytes = withUnsafeBytes(of: copied) { Array($0) }
+    // MARK: the child's side
+
+    /// Says how far it is.
+    static func report(keys: Int, to descriptor: Int32) {
+        let bytes = [progressMark] + withUnsafeBytes(of: copiedBytes()) { Array($0) } + withUnsafeBytes(of: keys) { Array($0) }
+        _ = write(descriptor, bytes, bytes.count)
+    }
+
+    /// Says how it went.
+    static func report(_ error: SystemError?, to descriptor: Int32) {
+        var bytes = [endMark] + withUnsafeBytes(of: copiedBytes()) { Array($0) }
         if let error { bytes += Array("\(error)".utf8) }
         _ = write(descriptor, bytes, bytes.count)
     }
@@ -61,5 +95,20 @@ final class BackgroundSave: ConnectionHandler {
             return (line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 1024
         }
         return 0
+    }
+}
+
+/// Passes on how many keys are written, once a second at most.
+final class SaveProgress {
+    private let report: (Int) -> Void
+    private var last = StoreServer.nanoseconds()
+
+    init(_ report: @escaping (Int) -> Void) { self.report = report }
+
+    func note(_ keys: Int) {
+        let now = StoreServer.nanoseconds()
+        guard now - last >= 1_000_000_000 else { return }
+        last = now
+        report(keys)
     }
 }

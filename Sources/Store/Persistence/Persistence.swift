@@ -21,7 +21,7 @@ final class Persistence {
     private(set) var loadedInfo: SnapshotInfo?
 
     /// A snapshot being written by a child.
-    private var child: BackgroundSave?
+    private(set) var child: BackgroundSave?
     private var lastAttempt: Int64 = 0
     private var isScheduled = false
 
@@ -46,7 +46,7 @@ final class Persistence {
 
     /// Looks whether a save point is reached or a snapshot was asked for.
     func cron() {
-        guard !server.hasWritingChild else { return }
+        guard !server.hasWritingChild, !server.gate.contains(.loading) else { return }
         if isScheduled {
             isScheduled = false
             _ = startBackgroundSave()
@@ -75,9 +75,11 @@ final class Persistence {
     /// - Returns: nil, or what failed.
     func save() -> SystemError? {
         let configuration = server.configuration
+        let total = server.databases.reduce(0) { $0 + $1.count }
+        let progress = SaveProgress { [server, path] in server.logger.notice("Saving \(path): \($0) of \(total) keys are written") }
         let error = SnapshotFile.write(
             path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: info,
-            now: server.loop.wallMilliseconds, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
+            now: server.loop.wallMilliseconds, configuration, progress: progress.note)
         if let error {
             server.logger.warning("Failed saving the DB: \(error)")
             return error
@@ -104,10 +106,10 @@ final class Persistence {
         let (databases, info, wall) = (server.databases, info, server.loop.wallMilliseconds)
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
         do throws(SystemError) {
-            let pid = try server.forkWriter(named: "redis-rdb-bgsave", save, {
+            let pid = try server.forkWriter(named: "redis-rdb-bgsave", save, { progress in
                 SnapshotFile.write(
-                    path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall,
-                    compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots, policy: configuration.evictionPolicy)
+                    path: path, temporary: "\(directory)temp-\(getpid()).rdb", databases: databases, info: info, now: wall, configuration,
+                    progress: progress)
             }) { [weak self] status in self?.childEnded(status) }
             save.pid = pid
             save.temporary = "\(directory)temp-\(pid).rdb"
@@ -130,14 +132,13 @@ final class Persistence {
         guard let save = child else { return }
         child = nil
         lastDuration = now - save.startedAt
-        let report = save.received
-        lastCopiedBytes = report.copied
+        lastCopiedBytes = save.copiedPeak
         switch status {
         case .exited(0):
             server.logger.notice("Background saving terminated with success")
             succeeded(dirtyBefore: save.dirtyBefore)
         case .exited:
-            server.logger.warning("Background saving error: \(report.error)")
+            server.logger.warning("Background saving error: \(save.error)")
             failed()
         case .signalled(let signal):
             unlink(save.temporary)
@@ -168,41 +169,51 @@ final class Persistence {
 
     // MARK: loading
 
+    /// The snapshot, ready to be read.
+    /// - Returns: nil when there is none.
+    func openSnapshot() throws(RDBReader.FileError) -> SnapshotLoad? {
+        var options = RDBReader.Options()
+        options.dropsExpired = !server.replication.isReplica
+        options.verifiesChecksum = server.configuration.checksumsSnapshots
+        options.now = server.loop.wallMilliseconds
+        do throws(RDBReader.FileError) {
+            return try SnapshotLoad(path: path, reader: server.makeReader(options))
+        } catch {
+            if case .missing = error { return nil }
+            throw error
+        }
+    }
+
     /// Loads the snapshot if there is one. It blocks. O(n).
     /// - Parameters:
     ///   - flushes: what was there goes first (all of it at once, when the whole file has been read).
     ///   - merges: otherwise, a key of the snapshot replaces one that is there.
     /// - Returns: false when nothing was loaded because a key is there that may not be replaced.
     /// - Throws: what is wrong with the file, and at which byte; the data set is as it was.
-    @discardableResult
-    func load(flushes: Bool = true, merges: Bool = false) throws(RDBReader.FileError) -> Bool {
-        let path = path
-        var options = RDBReader.Options()
-        options.dropsExpired = !server.replication.isReplica
-        options.verifiesChecksum = server.configuration.checksumsSnapshots
-        options.now = server.loop.wallMilliseconds
-        let reader = server.makeReader(options)
-        let began = ContinuousClock.now
-        do throws(RDBReader.FileError) {
-            try reader.read(path: path)
-        } catch {
-            if case .missing = error { return true }
-            throw error
-        }
-        if !flushes, !merges, server.hasKey(of: reader.databases) { return false }
-        logLoaded(reader)
-        let took = ContinuousClock.now - began
-        loadedInfo = reader.info
-        keysLoaded = reader.keysLoaded
-        keysExpired = reader.keysExpired
-        if flushes { server.adopt(reader) } else { server.merge(reader) }
-        server.dirty = 0
-        let seconds = Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
-        server.logger.notice("DB loaded from disk: \((seconds * 1000).rounded() / 1000) seconds")
+    func load(flushes: Bool, merges: Bool) throws(RDBReader.FileError) -> Bool {
+        guard let load = try openSnapshot() else { return true }
+        while try !load.read(until: .max) {}
+        if !flushes, !merges, server.hasKey(of: load.snapshot.databases) { return false }
+        use(load, flushes: flushes)
         return true
     }
 
-    private func logLoaded(_ reader: RDBReader) {
+    /// Puts what was read in the place of the data set, or into it.
+    func use(_ load: SnapshotLoad, flushes: Bool = true) {
+        let reader = load.snapshot
+        logLoaded(reader)
+        loadedInfo = reader.info
+        if flushes { server.adopt(reader) } else { server.merge(reader) }
+        server.dirty = 0
+        let took = ContinuousClock.now - load.began
+        let seconds = Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
+        server.logger.notice("DB loaded from disk: \((seconds * 1000).rounded() / 1000) seconds")
+    }
+
+    /// Says in log and INFO what a snapshot has brought.
+    func logLoaded(_ reader: RDBReader) {
+        keysLoaded = reader.keysLoaded
+        keysExpired = reader.keysExpired
         if let creator = reader.creator { server.logger.notice("Loading RDB produced by version \(creator)") }
         if let createdAt = reader.createdAt {
             server.logger.notice("RDB age \(max(0, server.loop.wallMilliseconds - createdAt) / 1000) seconds")

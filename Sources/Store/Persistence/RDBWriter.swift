@@ -25,6 +25,10 @@ final class RDBWriter {
     private(set) var failure: Int32 = 0
     /// Bytes handed to the sink.
     private(set) var bytesWritten = 0
+    private(set) var keysWritten = 0
+    /// Called after every so many keys with their number.
+    var progress: ((Int) -> Void)?
+    static let progressEvery = 1024
 
     /// - Parameters:
     ///   - compresses: strings of more than 20 bytes are compressed where that makes them shorter (`rdbcompression`).
@@ -97,7 +101,10 @@ final class RDBWriter {
         length(db.count)
         length(db.expiring.count)
         db.entries.forEach { element in
-            if failure == 0 { write(Entry(element), db.clock) }
+            if failure != 0 { return }
+            write(Entry(element), db.clock)
+            keysWritten &+= 1
+            if keysWritten % RDBWriter.progressEvery == 0 { progress?(keysWritten) }
         }
     }
 

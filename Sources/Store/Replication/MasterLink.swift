@@ -15,7 +15,7 @@ final class MasterLink: ConnectionHandler {
     }
 
     private unowned let replication: Replication
-    private var server: StoreServer { replication.server }
+    var server: StoreServer { replication.server }
     private let host: String
     private let port: UInt16
     private var phase = Phase.resting
@@ -38,6 +38,8 @@ final class MasterLink: ConnectionHandler {
     private var history: (replicationID: String, offset: Int64)?
     private(set) var transferTotal: Int64 = -1
     private(set) var transferRead: Int64 = 0
+    /// Milliseconds since 1970.
+    private(set) var transferBegan: Int64 = 0
     private var mark: [UInt8]?
     private var isPayloadDone = false
 
@@ -53,6 +55,8 @@ final class MasterLink: ConnectionHandler {
 
     var isOnline: Bool { phase == .online }
     var isTransferring: Bool { phase == .transferring }
+    /// The snapshot has begun to come.
+    var isLoading: Bool { reader != nil }
     var stateName: String {
         switch phase {
         case .resting: "connect"
@@ -253,6 +257,7 @@ final class MasterLink: ConnectionHandler {
         }
         server.logger.notice("MASTER <-> REPLICA sync: receiving \(mark == nil ? "\(transferTotal) bytes" : "streamed RDB") from master")
         transferRead = 0
+        transferBegan = lastInteraction
         reader = server.makeReader(dropsExpired: false)
     }
 
