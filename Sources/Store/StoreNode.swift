@@ -24,6 +24,7 @@ public final class StoreNode {
         if server.configuration.appendsOnly { return try loadAppendOnlyFile() }
         do throws(RDBReader.FileError) {
             try server.persistence.load()
+            if let info = server.persistence.loadedInfo { server.replication.goOn(from: info) }
         } catch {
             server.logger.warning("Fatal error loading the DB: \(error). Exiting.")
             if case .system(_, let cause) = error { throw cause }

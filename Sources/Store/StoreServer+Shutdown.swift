@@ -41,6 +41,7 @@ extension StoreServer {
             return completion(false)
         }
         persistence.stopChild()
+        replication.isEnding = true
         stopListening()
         if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
         for client in clients.values { client.connection.closeAfterFlush() }
