@@ -140,6 +140,8 @@ public final class Connection: EventSource {
     public var descriptor: Int32 { transport.descriptor }
     /// User memory of the connection's buffers, in bytes.
     public var bufferBytes: Int { input.state.pointee.capacity + output.count }
+    /// The same without what the output shares with others. O(blocks).
+    public var ownBufferBytes: Int { bufferBytes - output.sharedCount }
 
     // MARK: what a role asks for
 

@@ -11,6 +11,9 @@ import Glibc
 ///
 /// `start ..< end` are the offsets of the bytes not yet sent, counted from byte 32. The tail's `end` is kept in
 /// `State.cursor` instead, so that an append touches one cache line; it is written down when the block is closed.
+///
+/// A block of capacity 0 holds the address of a `SharedBlock` at byte 32: the bytes are there, at the same offsets. As a tail it has a
+/// cursor like any other, which nothing is written through, for it has no room.
 @frozen
 public struct OutputChain {
     /// Bytes of a pooled block, its header included.
@@ -137,6 +140,43 @@ public struct OutputChain {
         advance(size - first)
     }
 
+    /// Appends bytes that others send too, without a copy. O(1).
+    /// - Parameter range: of the block's bytes; they have been written.
+    public func append(_ shared: SharedBlock, _ range: Range<Int>) {
+        guard !range.isEmpty, !state.pointee.isDiscarding else { return }
+        if let tail = state.pointee.tail, tail.pointee.capacity == 0, OutputChain.shared(of: tail).address == shared.address,
+            state.pointee.cursor == OutputChain.bytes(of: tail) + range.lowerBound {
+            state.pointee.cursor = OutputChain.bytes(of: tail) + range.upperBound
+        } else {
+            let node = malloc(OutputChain.headerSize + 8)!.bindMemory(to: Block.self, capacity: 1)
+            node.initialize(to: .init(next: nil, capacity: 0, start: range.lowerBound, end: range.upperBound))
+            OutputChain.bytes(of: node).storeBytes(of: shared.address, as: UnsafeMutableRawPointer.self)
+            shared.retain()
+            link(node)
+            state.pointee.cursor = OutputChain.bytes(of: node) + range.upperBound
+        }
+        state.pointee.owner?.outputGrew()
+    }
+
+    /// Of the bytes waiting, those that lie in shared blocks. O(blocks).
+    public var sharedCount: Int {
+        var sum = 0
+        var block = state.pointee.head
+        while let b = block {
+            if b.pointee.capacity == 0 { sum += end(of: b) - b.pointee.start }
+            block = b.pointee.next
+        }
+        return sum
+    }
+
+    private func end(of block: UnsafeMutablePointer<Block>) -> Int {
+        block == state.pointee.tail ? state.pointee.cursor! - OutputChain.bytes(of: block) : block.pointee.end
+    }
+
+    fileprivate static func shared(of block: UnsafeMutablePointer<Block>) -> SharedBlock {
+        SharedBlock(address: bytes(of: block).load(as: UnsafeMutableRawPointer.self))
+    }
+
     @inlinable @inline(__always)
     static func bytes(of block: UnsafeMutablePointer<Block>) -> UnsafeMutableRawPointer {
         UnsafeMutableRawPointer(block) + headerSize
@@ -149,6 +189,16 @@ public struct OutputChain {
         if state.pointee.isDiscarding { releaseBlocks() }
         let pool = state.pointee.pool
         let block = pool.take(size + OutputChain.headerSize)
+        link(block)
+        state.pointee.cursor = OutputChain.bytes(of: block)
+        state.pointee.room = block.pointee.capacity
+        state.pointee.owner?.outputGrew()
+        return OutputChain.bytes(of: block)
+    }
+
+    /// Closes the tail and makes `block` the new one; the caller sets the cursor.
+    @inline(__always)
+    private func link(_ block: UnsafeMutablePointer<Block>) {
         if let tail = state.pointee.tail {
             tail.pointee.end = state.pointee.cursor! - OutputChain.bytes(of: tail)
             state.pointee.closedBytes += tail.pointee.end - tail.pointee.start
@@ -157,10 +207,7 @@ public struct OutputChain {
             state.pointee.head = block
         }
         state.pointee.tail = block
-        state.pointee.cursor = OutputChain.bytes(of: block)
-        state.pointee.room = block.pointee.capacity
-        state.pointee.owner?.outputGrew()
-        return OutputChain.bytes(of: block)
+        state.pointee.room = 0
     }
 
     /// Drops what is queued and from now on everything that is appended. The block being written to stays until the next
@@ -180,19 +227,19 @@ public struct OutputChain {
     /// - Returns: how many were filled, and the bytes that they hold.
     func gather(into vectors: UnsafeMutablePointer<iovec>, limit: Int) -> (count: Int, bytes: Int) {
         var count = 0
-        var bytes = 0
+        var sum = 0
         var block = state.pointee.head
         while let b = block, count < limit {
-            let end = b == state.pointee.tail ? state.pointee.cursor! - OutputChain.bytes(of: b) : b.pointee.end
-            let size = end - b.pointee.start
+            let size = end(of: b) - b.pointee.start
             if size > 0 {
-                vectors[count] = iovec(iov_base: OutputChain.bytes(of: b) + b.pointee.start, iov_len: size)
+                let bytes = b.pointee.capacity == 0 ? OutputChain.shared(of: b).bytes : OutputChain.bytes(of: b)
+                vectors[count] = iovec(iov_base: bytes + b.pointee.start, iov_len: size)
                 count += 1
-                bytes += size
+                sum += size
             }
             block = b.pointee.next
         }
-        return (count, bytes)
+        return (count, sum)
     }
 
     /// Forgets the first `size` bytes, which were sent, and gives back the blocks that held them. O(blocks).
@@ -285,6 +332,7 @@ struct BlockPool {
 
     func give(_ block: UnsafeMutablePointer<OutputChain.Block>) {
         guard state.pointee.count < BlockPool.freeMax, block.pointee.capacity == OutputChain.blockSize - OutputChain.headerSize else {
+            if block.pointee.capacity == 0 { OutputChain.shared(of: block).release() }
             free(block)
             return
         }

@@ -67,6 +67,7 @@ public final class StoreNode {
     }
 
     private func loaded() {
+        if let info = server.persistence.loadedInfo { server.replication.goOn(from: info) }
         if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
         server.logger.notice("Ready to accept connections tcp")
         isLoaded = true

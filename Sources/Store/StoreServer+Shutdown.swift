@@ -44,6 +44,7 @@ extension StoreServer {
             return completion(false)
         }
         persistence.stopChild()
+        replication.isEnding = true
         stopListening()
         for client in clients.values { client.connection.closeAfterFlush() }
         // The loop sends what is queued at the end of this iteration.

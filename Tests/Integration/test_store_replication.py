@@ -207,3 +207,83 @@ def test_writing_during_the_full_synchronisation(store_of):
         wait_until(lambda: replica.call("LLEN", "during") == count, 15)
         assert replica.call("DBSIZE") == master.call("DBSIZE")
         assert replica.call("LRANGE", "during", 0, -1) == [str(i).encode() for i in range(count)]
+
+
+def restarted(store_of, kind, server, **options):
+    """The same server again: same port, same folder, what SHUTDOWN has saved."""
+    server.stop()
+    return store_of(kind)(port=server.port, dir=server.directory, **options)
+
+
+@pytest.mark.parametrize("kinds", PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_a_restarted_replica_continues_where_it_was(store_of, kinds):
+    master = store_of(kinds[0])()
+    fill(master)
+    options = {"replicaof": ("127.0.0.1", master.port), "save": ("900", "1")}
+    replica = store_of(kinds[1])(**options).wait_replica_online()
+    with master.raw() as client:
+        client.call("SELECT", "3")
+        client.call("SET", "before", "1")
+    offsets_meet(master, replica)
+    replica.stop()
+    with master.raw() as client:
+        client.call("SELECT", "3")
+        client.call("SET", "meanwhile", "2")
+    replica = store_of(kinds[1])(port=replica.port, dir=replica.directory, **options).wait_replica_online()
+    with master.raw() as client:
+        client.call("SELECT", "3")
+        client.call("SET", "after", "3")
+    same_contents(master, replica)
+    stats = master.info("stats")
+    assert (stats["sync_full"], stats["sync_partial_ok"]) == ("1", "1")
+
+
+@pytest.mark.parametrize("kinds", PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_replicas_of_a_restarted_master_continue_where_they_were(store_of, kinds):
+    master = store_of(kinds[0])(save=("900", "1"))
+    fill(master)
+    replica = store_of(kinds[1])(replicaof=("127.0.0.1", master.port)).wait_replica_online()
+    master.call("SET", "soon-over", "x", "PX", "300")
+    offsets_meet(master, replica)
+    old = master.info("replication")["master_replid"]
+    time.sleep(0.5) if kinds[0] == "vigie" else None
+    master = restarted(store_of, kinds[0], master, save=("900", "1"))
+    assert master.info("replication")["master_replid2"] == old
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up"
+               and master.info("replication")["connected_slaves"] == "1", 10)
+    master.call("SET", "after", "3")
+    offsets_meet(master, replica)
+    same_contents(master, replica)
+    wait_until(lambda: replica.call("DBSIZE") == master.call("DBSIZE"), 5)
+    stats = master.info("stats")
+    assert (stats["sync_full"], stats["sync_partial_ok"]) == ("0", "1")
+
+
+def test_a_key_that_ran_out_while_the_master_was_down_is_deleted_on_the_replica(vigie_store):
+    master = vigie_store(save=("900", "1"))
+    replica = vigie_store(replicaof=("127.0.0.1", master.port)).wait_replica_online()
+    master.call("SET", "soon-over", "x", "PX", "700")
+    master.call("SET", "stays", "x")
+    offsets_meet(master, replica)
+    master.stop()
+    time.sleep(0.8)
+    master = vigie_store(port=master.port, dir=master.directory, save=("900", "1"))
+    wait_until(lambda: master.call("DBSIZE") == 1 and replica.call("DBSIZE") == 1, 10)
+    wait_until(lambda: master.info("stats")["sync_partial_ok"] == "1", 10)
+    assert master.info("stats")["sync_full"] == "0"
+    assert replica.call("DEBUG", "DIGEST") == master.call("DEBUG", "DIGEST")
+
+
+def test_a_snapshot_without_history_names_none(vigie_store, processes):
+    store = vigie_store()
+    store.call("SET", "k", "v")
+    assert store.call("SAVE") == b"OK"
+    assert "repl-id" not in processes.run(["redis-check-rdb", store.directory / "dump.rdb"])
+    again = vigie_store(port=restarted_port(store), dir=store.directory)
+    assert again.info("replication")["master_replid2"] == "0" * 40
+    assert again.info("replication")["repl_backlog_active"] == "0"
+
+
+def restarted_port(server):
+    server.stop()
+    return server.port

@@ -1,6 +1,7 @@
 import RESP
 import Testing
 
+@testable import Reactor
 @testable import Store
 
 @Suite("The replica's handshake")
@@ -81,7 +82,7 @@ struct ReplicaHandshakeTests {
 struct ReplicationStreamTests {
     private func append(_ stream: inout ReplicationStream, _ bytes: [UInt8]) {
         bytes.withUnsafeBytes { stream.append($0) }
-        stream.settle()
+        stream.trim()
     }
 
     private func history(_ stream: ReplicationStream, from offset: Int64) -> [UInt8] {
@@ -90,11 +91,11 @@ struct ReplicationStreamTests {
         return result
     }
 
-    @Test("the ring gives back the last bytes of any run of appends, as a plain array would")
-    func ring() {
-        var stream = ReplicationStream(ringCapacity: 16_384)
+    @Test("the backlog gives back the last bytes of any run of appends, as a plain array would")
+    func backlog() {
+        var stream = ReplicationStream(backlogSize: 16_384)
         defer { stream.deallocate() }
-        stream.openRing()
+        stream.open()
         var all: [UInt8] = []
         var generator = SystemRandomNumberGenerator()
         for round in 0..<400 {
@@ -103,7 +104,9 @@ struct ReplicationStreamTests {
             append(&stream, bytes)
             all += bytes
             #expect(stream.end == Int64(all.count))
-            #expect(stream.historyCount == min(all.count, 16_384))
+            // Blocks go as a whole, and no more than some at a time.
+            #expect(stream.historyCount >= min(all.count, 16_384))
+            #expect(stream.historyCount <= 2 * 16_384)
             let first = stream.firstOffset
             let from = Int64.random(in: first...(stream.end + 1), using: &generator)
             #expect(history(stream, from: from) == Array(all[Int(from - 1)...]))
@@ -112,15 +115,14 @@ struct ReplicationStreamTests {
 
     @Test("a command is encoded as masters encode it, and its bytes are counted")
     func encoding() {
-        var stream = ReplicationStream(ringCapacity: 16_384)
+        var stream = ReplicationStream(backlogSize: 16_384)
         defer { stream.deallocate() }
-        stream.openRing()
+        stream.open()
         withUnsafeTemporaryAllocation(of: Argument.self, capacity: 2) { list in
             list.initializeElement(at: 0, to: Argument("DEL"))
             list.initializeElement(at: 1, to: Argument("key:1"))
             stream.append(list.baseAddress!, 2)
         }
-        stream.settle()
         let text = "*2\r\n$3\r\nDEL\r\n$5\r\nkey:1\r\n"
         #expect(history(stream, from: 1) == Array(text.utf8))
         #expect(stream.end == Int64(text.utf8.count))
@@ -128,13 +130,96 @@ struct ReplicationStreamTests {
 
     @Test("a restart forgets the history and goes on from the offset given")
     func restart() {
-        var stream = ReplicationStream(ringCapacity: 16_384)
+        var stream = ReplicationStream(backlogSize: 16_384)
         defer { stream.deallocate() }
-        stream.openRing()
+        stream.open()
         append(&stream, [1, 2, 3])
         stream.restart(at: 1000)
         append(&stream, [4, 5])
         #expect(stream.firstOffset == 1001)
         #expect(history(stream, from: 1001) == [4, 5])
+    }
+
+    @Test("a command longer than a block is the same bytes as a short one's form")
+    func longCommand() {
+        var stream = ReplicationStream(backlogSize: 200_000)
+        defer { stream.deallocate() }
+        stream.open()
+        append(&stream, [UInt8](repeating: 1, count: 16_370))
+        var long = [UInt8](repeating: 0x61, count: 100_000)
+        long.withUnsafeMutableBytes { bytes in
+            withUnsafeTemporaryAllocation(of: Argument.self, capacity: 2) { list in
+                list.initializeElement(at: 0, to: Argument("ECHO"))
+                list.initializeElement(at: 1, to: Argument(base: bytes.baseAddress!.assumingMemoryBound(to: UInt8.self), count: bytes.count))
+                stream.append(list.baseAddress!, 2)
+            }
+        }
+        let expected = Array("*2\r\n$4\r\nECHO\r\n$100000\r\n".utf8) + long + [13, 10]
+        #expect(history(stream, from: 16_371) == expected)
+        #expect(stream.end == Int64(16_370 + expected.count))
+    }
+
+    @Test("what a replica has not been sent stays, however small the backlog, and goes once it is not needed")
+    func neededStays() {
+        var stream = ReplicationStream(backlogSize: 16_384)
+        defer { stream.deallocate() }
+        stream.open()
+        for _ in 0..<100 {
+            let bytes = [UInt8](repeating: 7, count: 10_000)
+            bytes.withUnsafeBytes { stream.append($0) }
+            stream.trim(needed: 5_000)
+        }
+        #expect(stream.firstOffset <= 5_001)
+        stream.trim(needed: 500_000)
+        #expect(stream.firstOffset <= 500_001)
+        #expect(stream.firstOffset > 400_000)
+        stream.trim()
+        #expect(stream.historyCount <= 2 * 16_384)
+        #expect(stream.memory <= 3 * 16_400)
+    }
+
+    @Test("a backlog that grows or shrinks keeps what fits")
+    func resizing() {
+        var stream = ReplicationStream(backlogSize: 100_000)
+        defer { stream.deallocate() }
+        stream.open()
+        append(&stream, [UInt8](repeating: 7, count: 90_000))
+        stream.resize(1_000_000)
+        append(&stream, [UInt8](repeating: 8, count: 90_000))
+        #expect(stream.historyCount == 180_000)
+        stream.resize(16_384)
+        stream.trim()
+        #expect(stream.historyCount >= 16_384)
+        #expect(stream.historyCount < 16_384 + 70_000)
+        #expect(history(stream, from: stream.end - 9) == [UInt8](repeating: 8, count: 10))
+    }
+
+    @Test("many chains send the same blocks, and the bytes arrive in each as they were appended")
+    func sharing() {
+        let loop = EpollLoop()
+        var stream = ReplicationStream(backlogSize: 16_384)
+        defer { stream.deallocate() }
+        stream.open()
+        let chains = (0..<10).map { _ in OutputChain.discarding(loop) }
+        for round in 0..<50 {
+            let from = stream.end
+            let bytes = [UInt8](repeating: UInt8(round), count: 3000)
+            bytes.withUnsafeBytes { stream.append($0) }
+            for chain in chains {
+                if round % 7 == 0 { chain.append("+OK\r\n") }
+                stream.send(after: from, to: chain)
+            }
+            stream.trim()
+        }
+        for chain in chains {
+            #expect(chain.sharedCount == 150_000)
+            #expect(chain.count == 150_000 + 8 * 5)
+        }
+        // Nobody has read: all blocks are needed, once.
+        #expect(stream.historyCount == 150_000)
+        #expect(stream.memory < 150_000 + 2 * 16_400)
+        for chain in chains { chain.discardAll() }
+        stream.trim()
+        #expect(stream.historyCount <= 2 * 16_384)
     }
 }

@@ -197,15 +197,15 @@ extension StoreServer {
         let now = loop.wallMilliseconds
         let connection = client.connection
         let input = connection.input.count
-        let output = connection.output.count
-        let memory = client.memory
+        let output = client.queuedOutput
+        let memory = client.memory + output - connection.output.count
         let fields: [(String, String)] = [
             ("id", "\(client.id)"), ("addr", "\(connection.peer)"), ("laddr", "\(connection.local)"), ("fd", "\(connection.descriptor)"),
             ("name", String(decoding: client.name, as: UTF8.self)), ("age", "\((now - client.createdAt) / 1000)"),
             ("idle", "\((now - client.lastInteraction) / 1000)"), ("flags", flags(of: client)), ("db", "\(client.db.id)"),
             ("sub", "\(client.subscriptions?.channels.count ?? 0)"), ("psub", "\(client.subscriptions?.patterns.count ?? 0)"),
             ("ssub", "\(client.subscriptions?.shardChannels.count ?? 0)"), ("multi", "\(client.transaction?.queued.count ?? -1)"),
-            ("qbuf", "\(input)"), ("qbuf-free", "\(max(0, connection.bufferBytes - output - input))"), ("argv-mem", "0"), ("multi-mem", "0"),
+            ("qbuf", "\(input)"), ("qbuf-free", "\(max(0, connection.bufferBytes - connection.output.count - input))"), ("argv-mem", "0"), ("multi-mem", "0"),
             ("rbs", "0"), ("rbp", "0"), ("obl", "0"), ("oll", output > 0 ? "1" : "0"), ("omem", "\(output)"), ("tot-mem", "\(memory)"),
             ("events", output > 0 ? "rw" : "r"), ("cmd", client.lastCommand?.pointee.fullName ?? "NULL"), ("user", "default"),
             ("redir", "-1"), ("resp", client.isRESP3 ? "3" : "2"), ("lib-name", String(decoding: client.libraryName, as: UTF8.self)),

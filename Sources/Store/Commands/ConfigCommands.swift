@@ -154,7 +154,9 @@ extension StoreServer {
             }
         case "slowlog-log-slower-than", "latency-monitor-threshold", "latency-tracking": updateTiming()
         case "slowlog-max-len": slowLog.trim(to: configuration.slowLogLength)
-        case "repl-backlog-size": replication.stream.resize(configuration.backlogSize)
+        case "repl-backlog-size":
+            replication.stream.resize(configuration.backlogSize)
+            for client in replication.replicas { applyOutputLimit(client) }
         case "proc-title-template": showTitle()
         case "maxmemory-clients": countClientMemory()
         case "maxmemory":

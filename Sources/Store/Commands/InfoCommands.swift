@@ -125,7 +125,7 @@ extension StoreServer {
             ("allocator_rss_ratio", ratio(report.allocatorResidence)), ("allocator_rss_bytes", report.allocatorResident - report.active),
             ("rss_overhead_ratio", ratio(report.residence)), ("rss_overhead_bytes", report.resident - report.allocatorResident),
             ("mem_fragmentation_ratio", ratio(report.fragmentation)), ("mem_fragmentation_bytes", report.resident - report.used), ("mem_not_counted_for_evict", uncountedMemory), ("mem_replication_backlog", report.backlog),
-            ("mem_total_replication_buffers", report.backlog + report.replicas), ("mem_clients_slaves", report.replicas),
+            ("mem_total_replication_buffers", report.streamMemory), ("mem_clients_slaves", report.replicas),
             ("mem_clients_normal", report.clients), ("mem_cluster_links", 0), ("mem_aof_buffer", appendOnlyFile.buffer.count), ("mem_allocator", "vigie"),
             ("active_defrag_running", memory.defragmentation.isRunning ? 1 : 0),
             ("lazyfree_pending_objects", heap.state.pointee.gravesCount), ("lazyfreed_objects", heap.state.pointee.gravesEmptied),

@@ -49,7 +49,7 @@ extension StoreServer {
     private var countedMemory: Int { usedMemory - uncountedMemory }
 
     /// What waits to be sent to replicas.
-    var uncountedMemory: Int { replication.replicas.reduce(0) { $0 + $1.connection.output.count } }
+    var uncountedMemory: Int { replication.excessMemory }
 
     /// Evicts keys while there are too many, in bounded time.
     func makeRoom() -> Eviction.Outcome {

@@ -13,9 +13,13 @@ struct MemoryReport {
     let resident: Int
     /// All that the machine has.
     let system: Int
+    /// The stream's blocks: as much of them as the backlog may take, ...
     let backlog: Int
     let clients: Int
+    /// ... and what is there beyond that because replicas need it, with their connections' own buffers.
     let replicas: Int
+    /// All of the stream's blocks.
+    let streamMemory: Int
     /// Bytes of the tables of each database that has any keys.
     let tables: [(id: Int, main: Int, expiring: Int)]
     let keys: Int
@@ -45,11 +49,14 @@ struct MemoryReport {
         var clients = 0
         var replicas = 0
         for client in server.clients.values {
-            if client.replica != nil { replicas += client.connection.bufferBytes } else { clients += client.connection.bufferBytes }
+            if client.replica != nil { replicas += client.connection.ownBufferBytes } else { clients += client.connection.bufferBytes }
         }
         self.clients = clients
-        self.replicas = replicas
-        backlog = server.replication.stream.hasRing ? server.replication.stream.ringCapacity : 0
+        let stream = server.replication.stream
+        let excess = server.replication.excessMemory
+        self.replicas = replicas + excess
+        backlog = stream.memory - excess
+        streamMemory = stream.memory
         tables = server.databases.filter { $0.count > 0 }.map { ($0.id, $0.entries.memory, $0.expiring.memory) }
         keys = server.databases.reduce(0) { $0 + $1.count }
     }

@@ -61,13 +61,7 @@ final class Persistence {
         }
     }
 
-    /// What the snapshot says of the replication stream at this moment.
-    private var info: SnapshotInfo {
-        let replication = server.replication!
-        return SnapshotInfo(
-            replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
-            replicationOffset: replication.stream.end)
-    }
+    private var info: SnapshotInfo { server.replication.snapshotInfo }
 
     // MARK: saving
 

@@ -27,7 +27,8 @@ final class RDBReader {
 
     /// What a reader is to do besides reading.
     struct Options {
-        /// Keys whose time is over are left out: on a master, at start. A replica keeps what its master has.
+        /// Keys whose time is over are left out: on a master, at start. A replica keeps what its master has, and where replicas may
+        /// go on from the file's history they stay until they are deleted on the stream.
         var dropsExpired = false
         /// A wrong checksum is an error (`rdbchecksum`).
         var verifiesChecksum = true
@@ -396,7 +397,7 @@ final class RDBReader {
 
     /// The record is whole: its entry goes into the database, unless its time is over.
     private func add(_ entry: Entry) throws(Stop) {
-        if options.dropsExpired, let expiry, expiry <= options.now {
+        if options.dropsExpired, info.replicationID == nil, let expiry, expiry <= options.now {
             drop(entry)
             keysExpired += 1
         } else {

@@ -21,27 +21,37 @@ struct CommandBuffer {
     /// - Returns: how many bytes it takes.
     @discardableResult
     mutating func append(_ arguments: UnsafeMutablePointer<Argument>, _ argumentCount: Int) -> Int {
-        var size = 32
-        for i in 0..<argumentCount { size &+= arguments[i].count &+ 32 }
-        reserve(size)
-        let start = base + count
-        var p = start
-        func line(_ mark: UInt8, _ value: Int) {
-            p.storeBytes(of: mark, as: UInt8.self)
-            let n = Decimal.write(Int64(value), to: p + 1)
-            (p + 1 + n).storeBytes(of: 0x0A0D, as: UInt16.self)
-            p += n + 3
-        }
-        line(0x2A, argumentCount)
+        var most = 32
+        for i in 0..<argumentCount { most &+= arguments[i].count &+ 32 }
+        reserve(most)
+        let size = CommandBuffer.encode(arguments, argumentCount, to: base + count)
+        count &+= size
+        return size
+    }
+
+    /// Writes one command; there is room for 32 bytes more than itself for every argument, and 32 more.
+    /// - Returns: how many bytes it takes.
+    @inline(__always)
+    static func encode(_ arguments: UnsafeMutablePointer<Argument>, _ argumentCount: Int, to start: UnsafeMutableRawPointer) -> Int {
+        var p = start + line(0x2A, argumentCount, to: start)
         for i in 0..<argumentCount {
-            line(0x24, arguments[i].count)
+            p += line(0x24, arguments[i].count, to: p)
             memcpy(p, arguments[i].base, arguments[i].count)
             p += arguments[i].count
             p.storeBytes(of: 0x0A0D, as: UInt16.self)
             p += 2
         }
-        count &+= p - start
         return p - start
+    }
+
+    /// Writes a mark, a number and the line's end.
+    /// - Returns: how many bytes it takes.
+    @inline(__always)
+    static func line(_ mark: UInt8, _ value: Int, to p: UnsafeMutableRawPointer) -> Int {
+        p.storeBytes(of: mark, as: UInt8.self)
+        let n = Decimal.write(Int64(value), to: p + 1)
+        (p + 1 + n).storeBytes(of: 0x0A0D, as: UInt16.self)
+        return n + 3
     }
 
     /// Appends bytes that are requests already, or lines between them.

@@ -56,8 +56,7 @@ extension Replication {
         guard let replica = client.replica, let offset = value.integer else { return }
         if replica.phase == .settling {
             replica.phase = .online
-            client.output.append(replica.held)
-            replica.held = []
+            give(client)
             server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
         }
         guard replica.phase == .online else { return }
@@ -106,7 +105,7 @@ extension Replication {
     }
 
     private func canResume(_ id: String, _ wanted: Int64) -> Bool {
-        guard stream.hasRing else { return false }
+        guard stream.isOpen else { return false }
         let isOurs = id.lowercased() == replicationID || (id.lowercased() == secondID && wanted <= secondOffset)
         return isOurs && wanted >= stream.firstOffset && wanted <= stream.end + 1
     }
@@ -129,7 +128,8 @@ extension Replication {
         replicas.append(client)
         server.applyOutputLimit(client)
         client.output.append(replica.understandsPSYNC2 ? "+CONTINUE \(replicationID)\r\n" : "+CONTINUE\r\n")
-        stream.history(from: offset) { client.output.append($0) }
+        replica.given = offset - 1
+        give(client)
         server.logger.notice("Partial resynchronization request from \(name(of: client)) accepted. Sending \(stream.end - offset + 1) bytes of backlog starting from offset \(offset).")
     }
 
@@ -156,7 +156,7 @@ extension Replication {
         for client in receivers {
             if !client.replica!.isOld { client.output.append("+FULLRESYNC \(replicationID) \(stream.end)\r\n") }
             client.replica!.phase = .receiving
-            client.replica!.held = []
+            client.replica!.given = stream.end
         }
         transfer = SnapshotTransfer(replication: self, receivers: receivers)
         transfer!.start()
@@ -280,8 +280,8 @@ extension Replication {
         }
         lines += [
             "master_failover_state:no-failover", "master_replid:\(replicationID)", "master_replid2:\(secondID)",
-            "master_repl_offset:\(stream.end)", "second_repl_offset:\(secondOffset)", "repl_backlog_active:\(stream.hasRing ? 1 : 0)",
-            "repl_backlog_size:\(stream.ringCapacity)", "repl_backlog_first_byte_offset:\(stream.hasRing ? stream.firstOffset : 0)",
+            "master_repl_offset:\(stream.end)", "second_repl_offset:\(secondOffset)", "repl_backlog_active:\(stream.isOpen ? 1 : 0)",
+            "repl_backlog_size:\(stream.backlogSize)", "repl_backlog_first_byte_offset:\(stream.isOpen ? stream.firstOffset : 0)",
             "repl_backlog_histlen:\(stream.historyCount)",
         ]
         return lines.map { $0 + "\r\n" }.joined()

@@ -10,7 +10,7 @@ final class ReplicaState {
         case handshaking
         /// Waits for a snapshot to begin.
         case waiting
-        /// Receives the snapshot; what is written meanwhile is held.
+        /// Receives the snapshot; what is written meanwhile waits in the stream.
         case receiving
         /// Has been sent the snapshot and has not said so yet. A Redis looks for the end mark at the end of what it reads, so that
         /// nothing may follow before it has been seen.
@@ -32,8 +32,10 @@ final class ReplicaState {
     var acknowledgedOffset: Int64 = 0
     /// Milliseconds since 1970.
     var acknowledgedAt: Int64 = 0
-    /// The stream since its snapshot began.
-    var held: [UInt8] = []
+    /// The offset up to which it has been given the stream, or is to be given it once it has its snapshot.
+    var given: Int64 = 0
+    /// Whether bytes of the stream wait until its snapshot is over.
+    var isHolding: Bool { !wantsSnapshotOnly && (phase == .receiving || phase == .settling) }
 
     var stateName: String {
         switch phase {
@@ -64,7 +66,12 @@ final class Replication {
     /// Somebody waits for acknowledgements: ask for them before this iteration's output leaves.
     var wantsAcknowledgements = false
     private var lastPing: Int64 = 0
+    /// How far the stream has been handed to the replicas.
+    private var handedOut: Int64 = 0
     var noReplicasSince: Int64
+
+    /// The final snapshot is written: the stream must stay where the snapshot says it is.
+    var isEnding = false
 
     /// The link to our master; nil on a master.
     var link: MasterLink?
@@ -75,7 +82,7 @@ final class Replication {
 
     init(server: StoreServer) {
         self.server = server
-        stream = ReplicationStream(ringCapacity: server.configuration.backlogSize)
+        stream = ReplicationStream(backlogSize: server.configuration.backlogSize)
         replicationID = StoreServer.randomID()
         noReplicasSince = server.loop.wallMilliseconds
     }
@@ -95,7 +102,7 @@ final class Replication {
 
     /// Starts to record the stream: from the first replica on, for ever.
     func startFeeding() {
-        stream.openRing()
+        stream.open()
         guard !isFeeding else { return }
         // What was written unrecorded must not be mistaken for history that somebody else has.
         if !isReplica, stream.end == 0 { stream.restart(at: 1) }
@@ -103,9 +110,54 @@ final class Replication {
         server.updatePropagation()
     }
 
+    /// Lets go of the backlog when no replica has come back for `repl-backlog-ttl` seconds. A replica keeps its own: it may be promoted.
+    private func closeIdleStream() {
+        let limit = Int64(server.configuration.backlogTimeToLive) * 1000
+        guard limit > 0, stream.isOpen, !isReplica, replicas.isEmpty, now - noReplicasSince > limit else { return }
+        // What is written from now on is not recorded: it must not pass for the history that others may have.
+        replicationID = StoreServer.randomID()
+        forgetSecondID()
+        stream.close()
+        stream.selected = -1
+        isFeeding = false
+        server.updatePropagation()
+        server.logger.notice("Replication backlog freed after \(server.configuration.backlogTimeToLive) seconds without connected replicas.")
+    }
+
+    private func forgetSecondID() {
+        secondID = Replication.noID
+        secondOffset = -1
+    }
+
+    /// What a snapshot says of the stream at this moment; nothing when there is no history that somebody could go on from.
+    var snapshotInfo: SnapshotInfo {
+        guard stream.isOpen, !isReplica || hasMasterHistory else { return SnapshotInfo() }
+        let database = isReplica ? link?.client?.db.id ?? streamDatabase : max(0, stream.selected)
+        return SnapshotInfo(replicationDatabase: database, replicationID: replicationID, replicationOffset: stream.end)
+    }
+
+    /// Goes on, at the start, from where the loaded snapshot was: a replica asks its master for what follows, a master lets replicas go
+    /// on that had everything (their history is the second one, as what this process writes nobody else has).
+    func goOn(from info: SnapshotInfo) {
+        guard let id = info.replicationID, id.utf8.count == 40, let offset = info.replicationOffset, offset >= 0 else { return }
+        stream.open()
+        stream.restart(at: offset)
+        isFeeding = true
+        if isReplica {
+            replicationID = id
+            streamDatabase = min(info.replicationDatabase ?? 0, server.databases.count - 1)
+            hasMasterHistory = true
+        } else {
+            secondID = id
+            secondOffset = offset + 1
+            noReplicasSince = now
+        }
+        server.updatePropagation()
+    }
+
     /// Passes a command on. On a replica our master's own bytes are passed on instead.
     func feed(_ db: Int, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
-        guard isFeeding, !isReplica else { return }
+        guard isFeeding, !isReplica, !isEnding else { return }
         if db != stream.selected {
             stream.selected = db
             server.withArguments([Array("SELECT".utf8), Array(number: Int64(db))]) { stream.append($0, $1) }
@@ -119,37 +171,54 @@ final class Replication {
             server.withArguments([Array("REPLCONF".utf8), Array("GETACK".utf8), Array("*".utf8)]) { stream.append($0, $1) }
         }
         wantsAcknowledgements = false
-        guard stream.pending.count > 0 else { return }
-        for client in replicas {
-            give(client, stream.pending.bytes)
-            // Before any reply leaves: a process that is killed in between has not acknowledged what its replicas will not get.
-            client.connection.sendQueued()
-        }
-        stream.settle()
+        guard stream.end != handedOut else { return }
+        handedOut = stream.end
+        for client in replicas { give(client) }
+        trim()
     }
 
-    private func give(_ client: Client, _ bytes: UnsafeRawBufferPointer) {
+    /// Hands a replica what it has not been given of the stream. Nothing is copied: its connection sends from the stream's own blocks.
+    func give(_ client: Client) {
         let replica = client.replica!
-        if replica.wantsSnapshotOnly { return }
+        guard client.connection.isOpen else { return }
         switch replica.phase {
         case .online:
-            client.output.append(bytes)
+            stream.send(after: replica.given, to: client.connection.output)
+            replica.given = stream.end
+            // Before any reply leaves: a process that is killed in between has not acknowledged what its replicas will not get.
+            client.connection.sendQueued()
         case .receiving, .settling:
-            replica.held.append(contentsOf: bytes)
-            let limit = server.configuration.outputLimits[1].hard
-            if limit > 0, replica.held.count > limit {
-                server.logger.warning("Client \(name(of: client)) scheduled to be closed ASAP for overcoming of output buffer limits.")
-                client.connection.close()
-            }
+            let limit = client.connection.outputLimit
+            guard replica.isHolding, limit < .max, lag(of: client) > limit else { return }
+            server.logger.warning("Client \(name(of: client)) scheduled to be closed ASAP for overcoming of output buffer limits.")
+            client.connection.close()
         case .handshaking, .waiting:
             break
         }
     }
 
+    /// Bytes of the stream that wait for a replica's snapshot to be over.
+    func lag(of client: Client) -> Int {
+        guard let replica = client.replica, replica.isHolding else { return 0 }
+        return Int(stream.end - replica.given)
+    }
+
+    /// Lets go of history that neither the backlog nor a replica needs.
+    private func trim() {
+        var needed = Int64.max
+        for client in replicas where client.replica!.isHolding && client.connection.isOpen { needed = min(needed, client.replica!.given) }
+        stream.trim(needed: needed)
+    }
+
+    /// Bytes of the stream in memory beyond the backlog's: replicas have yet to be sent them.
+    var excessMemory: Int { replicas.isEmpty ? 0 : max(0, stream.memory - stream.backlogSize) }
+
     // MARK: the rhythm, every 100 ms
 
     func cron() {
         let now = now
+        if isEnding { return }
+        closeIdleStream()
         if !isReplica, !replicas.isEmpty, now - lastPing >= Int64(server.configuration.replicationPingPeriod) * 1000 {
             lastPing = now
             server.withArguments([Array("PING".utf8)]) { stream.append($0, $1) }
@@ -168,6 +237,7 @@ final class Replication {
                 break
             }
         }
+        trim()
         link?.cron()
     }
 
@@ -243,10 +313,9 @@ final class Replication {
         }
         RDBReader.release(databases)
         self.replicationID = replicationID
-        secondID = Replication.noID
-        secondOffset = -1
+        forgetSecondID()
         disconnectReplicas()
-        stream.openRing()
+        stream.open()
         stream.restart(at: offset)
         isFeeding = true
         hasMasterHistory = true

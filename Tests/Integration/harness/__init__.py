@@ -9,12 +9,14 @@ from .namespaces import Network
 from .ports import free_port
 from .processes import Process, Processes
 from .quorum import PASSWORD, Quorum, state_lines
+from .relay import Relay
+from .replicas import PlayedReplica
 from .resp import RawClient, ServerClosed, encode
 from .servers import HAProxy, Sentinel, Store
 from .waiting import wait_until
 
 __all__ = [
-    "ARTICLE", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "Process", "Processes", "Quorum", "RawClient",
-    "REPOSITORY", "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
+    "ARTICLE", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "PlayedReplica", "Process", "Processes", "Quorum",
+    "RawClient", "REPOSITORY", "Relay", "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
     "wait_until",
 ]
