@@ -94,8 +94,12 @@ public final class Connection: EventSource {
     private var isFlushScheduled = false
     /// Its output may be held back by `Loop.holdOutput`.
     public var isHoldable = false
-    /// While it is held: how many bytes from the front lie before the line that `Loop.sealOutput` drew.
-    private var sealedCount = 0
+    /// While it is held: where in the output the line is that `Loop.sealOutput` drew.
+    private var sealedAt = 0
+    /// Bytes that the kernel has taken so far.
+    private var sentCount = 0
+    /// See `holdOutput(from:)`.
+    private var heldFrom = Int.max
     private var isReadScheduled = false
     private var isReadingPaused = false
     /// An edge was reported that has not been read to its end.
@@ -216,6 +220,43 @@ public final class Connection: EventSource {
         guard currentPhase != .closed, !isShutdownPending, !hasSentEnd else { return }
         isShutdownPending = true
         scheduleFlush()
+    }
+
+    // MARK: output that is held back
+
+    /// The place of the next byte that is appended to the output: how many the connection has been given so far. O(1).
+    public var outputPosition: Int { sentCount &+ output.count }
+
+    /// Sends nothing from `position` on, whatever is appended, until `releaseOutput` or until this is called again with another position.
+    /// What lies before it goes its way. Held bytes count against the output limits, and a connection that is to close after its
+    /// output was sent waits for them.
+    ///
+    /// - Precondition: nothing from there on has been sent.
+    public func holdOutput(from position: Int) {
+        precondition(position >= sentCount, "what is to be held has been sent")
+        let hasMoved = position > heldFrom
+        heldFrom = position
+        if hasMoved { scheduleFlush() }
+    }
+
+    /// Lets out what `holdOutput(from:)` keeps, with this iteration's output.
+    public func releaseOutput() {
+        guard heldFrom != .max else { return }
+        heldFrom = .max
+        scheduleFlush()
+    }
+
+    /// Puts other bytes in the place of some that are held. What is behind them moves, and so does the end of the hold if it is there.
+    /// O(bytes queued).
+    ///
+    /// - Parameter replacements: in the order of their places, which do not overlap and are not empty.
+    public func replaceOutput(_ replacements: [OutputReplacement]) {
+        guard currentPhase != .closed, let first = replacements.first else { return }
+        precondition(first.place.lowerBound >= sentCount, "what is to be replaced has been sent")
+        output.replace(replacements, from: sentCount)
+        func growth(before mark: Int) -> Int { replacements.reduce(0) { $1.place.upperBound <= mark ? $0 + $1.growth : $0 } }
+        sealedAt += growth(before: sealedAt)
+        if heldFrom != .max { heldFrom += growth(before: heldFrom) }
     }
 
     // MARK: events
@@ -386,10 +427,13 @@ public final class Connection: EventSource {
     /// An error shows when the rest is queued and sent: the result is then 0.
     /// - Returns: how many bytes have left; the rest is to be appended to `output`, or dropped.
     public func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
-        guard phase == .open, output.isEmpty, !isWaitingForRoom, !isClosingAfterFlush, !isShutdownPending, !hasSentEnd, bytes.count > 0 else { return 0 }
+        guard phase == .open, output.isEmpty, heldFrom == .max, !isWaitingForRoom, !isClosingAfterFlush, !isShutdownPending, !hasSentEnd,
+            bytes.count > 0
+        else { return 0 }
         var vector = iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
         let sent = transport.send(&vector, count: 1)
         guard sent > 0 else { return 0 }
+        sentCount &+= sent
         core.counters.pointee.bytesSent &+= UInt64(sent)
         if let currentTraffic { currentTraffic.pointee.sent &+= UInt64(sent) }
         core.counters.pointee.writes &+= 1
@@ -403,15 +447,15 @@ public final class Connection: EventSource {
         sendQueued()
     }
 
-    func sealOutput() { sealedCount = output.count }
+    func sealOutput() { sealedAt = outputPosition }
 
     /// Sends what lies before the line.
     /// - Returns: whether there is more, which is still held.
     func sendSealed() -> Bool {
         isFlushScheduled = false
-        sendQueued(atMost: sealedCount)
-        // Whoever waits for room comes back when there is some.
-        guard currentPhase == .open, !isFlushScheduled, !isWaitingForRoom, !output.isEmpty else { return false }
+        sendQueued(atMost: sealedAt &- sentCount)
+        // Whoever waits for room comes back when there is some, and what `holdOutput(from:)` keeps when it is released.
+        guard currentPhase == .open, !isFlushScheduled, !isWaitingForRoom, !output.isEmpty, heldFrom > sentCount else { return false }
         isFlushScheduled = true
         return true
     }
@@ -424,7 +468,7 @@ public final class Connection: EventSource {
     private func sendQueued(atMost limit: Int) {
         guard currentPhase == .open, !isOverLimit else { return }
         var budget = Connection.sendBudget
-        var left = limit
+        var left = min(limit, heldFrom &- sentCount)
         while !output.isEmpty, left > 0 {
             if budget <= 0 {
                 scheduleFlush()
@@ -444,6 +488,7 @@ public final class Connection: EventSource {
             }
             if sent >= 0 {
                 output.consume(sent)
+                sentCount &+= sent
                 budget -= sent
                 left &-= sent
                 core.counters.pointee.bytesSent &+= UInt64(sent)

@@ -262,18 +262,69 @@ public struct OutputChain {
         }
     }
 
+    /// Puts other bytes in the place of some. O(bytes).
+    /// - Parameter start: the position of the first unsent byte; see `Connection.outputPosition`.
+    func replace(_ replacements: [OutputReplacement], from start: Int) {
+        guard !state.pointee.isDiscarding, var block = state.pointee.head, let tail = state.pointee.tail else { return }
+        tail.pointee.end = state.pointee.cursor! - OutputChain.bytes(of: tail)
+        forgetBlocks()
+        var position = start
+        var rest = replacements[...]
+        while true {
+            var bytes = UnsafeRawBufferPointer(start: OutputChain.bytes(of: block) + block.pointee.start, count: block.pointee.end - block.pointee.start)
+            while bytes.count > 0 {
+                let next = rest.first
+                let isReplaced = next.map { $0.place.lowerBound <= position } ?? false
+                let end = isReplaced ? next!.place.upperBound : next?.place.lowerBound ?? .max
+                let size = min(bytes.count, end - position)
+                if !isReplaced {
+                    append(UnsafeRawBufferPointer(rebasing: bytes.prefix(size)))
+                } else if position == next!.place.lowerBound {
+                    append(next!.bytes)
+                }
+                position += size
+                bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(size))
+                if isReplaced, position == end { rest = rest.dropFirst() }
+            }
+            let following = block.pointee.next
+            state.pointee.pool.give(block)
+            guard let following else { return }
+            block = following
+        }
+    }
+
     func releaseBlocks() {
         var block = state.pointee.head
         while let b = block {
             block = b.pointee.next
             state.pointee.pool.give(b)
         }
+        forgetBlocks()
+    }
+
+    private func forgetBlocks() {
         state.pointee.head = nil
         state.pointee.tail = nil
         state.pointee.cursor = nil
         state.pointee.room = 0
         state.pointee.closedBytes = 0
     }
+}
+
+/// Bytes to be put in the place of others that have not been sent.
+public struct OutputReplacement: Sendable {
+    /// Positions in the output; see `Connection.outputPosition`.
+    public let place: Range<Int>
+    public let bytes: [UInt8]
+
+    public init(_ place: Range<Int>, _ bytes: [UInt8]) {
+        precondition(!place.isEmpty, "there must be something to replace")
+        self.place = place
+        self.bytes = bytes
+    }
+
+    /// How far what is behind moves.
+    public var growth: Int { bytes.count - place.count }
 }
 
 /// The loop's free output blocks. What has not been needed for a while goes back to the allocator. Lives as long as the loop or a
