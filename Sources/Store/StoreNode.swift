@@ -45,6 +45,8 @@ public final class StoreNode {
     public func start() throws(SystemError) {
         try server.openListeners()
         if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
+        server.isServing = true
+        server.updateGate()
         server.logger.notice("Ready to accept connections tcp")
     }
 

@@ -43,6 +43,7 @@ extension StoreServer {
         persistence.stopChild()
         stopListening()
         if !configuration.unixSocket.isEmpty { unlink(configuration.inDirectory(configuration.unixSocket)) }
+        confirmation.end(.shutdown)
         for client in clients.values { client.connection.closeAfterFlush() }
         // The loop sends what is queued at the end of this iteration.
         loop.schedule(after: .milliseconds(1), label: "store shutdown") { [self] in

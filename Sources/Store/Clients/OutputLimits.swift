@@ -13,9 +13,9 @@ extension StoreServer {
     /// Closes clients that have had more waiting than the soft limit for longer than it allows. O(clients), ten times a second.
     func enforceSoftOutputLimits() {
         let now = loop.wallMilliseconds
-        for client in clients.values where !client.connection.output.isEmpty || client.overSoftLimitSince != 0 {
+        for client in clients.values where !client.connection.output.isEmpty || client.overSoftLimitSince != 0 || client.heldMessages != nil {
             let limit = outputLimit(of: client)
-            guard limit.soft > 0, client.connection.output.count > limit.soft else {
+            guard limit.soft > 0, client.connection.output.count + (client.heldMessages?.bytes ?? 0) > limit.soft else {
                 client.overSoftLimitSince = 0
                 continue
             }

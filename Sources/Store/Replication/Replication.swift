@@ -195,6 +195,7 @@ final class Replication {
         server.configuration.replicaOf = (host, port)
         link?.close()
         link = nil
+        if wasMaster { server.confirmation.end(.demoted) }
         for client in server.clients.values where client.blocked != nil {
             if case .pause? = client.blocked?.reason { continue }
             server.unblock(client)
@@ -250,6 +251,7 @@ final class Replication {
         stream.restart(at: offset)
         isFeeding = true
         hasMasterHistory = true
+        server.confirmation.endDoubt()
         server.updatePropagation()
         server.appendOnlyFile.dataWasReplaced()
     }
