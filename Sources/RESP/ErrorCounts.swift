@@ -19,7 +19,16 @@ public struct ErrorCounts {
             self.failures = nil
         }
         let end = line.firstIndex(of: 32)
-        let code = end.map { String(decoding: line[..<$0], as: UTF8.self) } ?? "ERR"
+        count(byCode: end.map { String(decoding: line[..<$0], as: UTF8.self) } ?? "ERR")
+    }
+
+    /// Counts an error that no `ReplyWriter` has written.
+    public mutating func count(code: String) {
+        total += 1
+        count(byCode: code)
+    }
+
+    private mutating func count(byCode code: String) {
         if byCode.count < ErrorCounts.codesMax || byCode[code] != nil { byCode[code, default: 0] += 1 }
     }
 

@@ -96,6 +96,8 @@ extension Directive {
         .kept("repl-disable-tcp-nodelay", .flag, "no", because: "TCP_NODELAY is always set: the loop sends once an iteration anyway"),
         .integer("min-replicas-to-write", \.minReplicasToWrite, natural).alias("min-slaves-to-write"),
         .integer("min-replicas-max-lag", \.minReplicasMaxLag, natural).alias("min-slaves-max-lag"),
+        .integer("reply-after-replicas", \.replyAfterReplicas, natural),
+        .integer("reply-after-replicas-timeout", \.replyAfterReplicasTimeout, natural),
     ]
 
     private static let encodings: [Directive] = [

@@ -101,6 +101,10 @@ public final class StoreConfiguration {
     var disklessSyncDelay = 0
     var minReplicasToWrite = 0
     var minReplicasMaxLag = 10
+    /// So many replicas must have acknowledged a write before anybody sees it; 0 for none. Ours, no other server has it.
+    var replyAfterReplicas = 0
+    /// Milliseconds; 0 waits for ever.
+    var replyAfterReplicasTimeout = 1000
 
     var listMaxListpackSize: Int {
         get { currentListMaxListpackSize }

@@ -69,6 +69,8 @@ public final class StoreNode {
     private func loaded() {
         if let info = server.persistence.loadedInfo { server.replication.goOn(from: info) }
         if let master = server.configuration.replicaOf { server.replication.follow(host: master.host, port: master.port) }
+        server.isServing = true
+        server.updateGate()
         server.logger.notice("Ready to accept connections tcp")
         isLoaded = true
         for body in waiting { body() }

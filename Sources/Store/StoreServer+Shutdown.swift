@@ -46,6 +46,7 @@ extension StoreServer {
         persistence.stopChild()
         replication.isEnding = true
         stopListening()
+        confirmation.end(.shutdown)
         for client in clients.values { client.connection.closeAfterFlush() }
         // The loop sends what is queued at the end of this iteration.
         loop.schedule(after: .milliseconds(1), label: "store shutdown") { [self] in

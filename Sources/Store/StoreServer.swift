@@ -20,6 +20,10 @@ struct ServerGate: OptionSet {
     static let memoryLimited = ServerGate(rawValue: 1 << 5)
     /// Keys are on their way to another server: nobody may write to them.
     static let migrating = ServerGate(rawValue: 1 << 6)
+    /// `reply-after-replicas`: replies wait for replicas.
+    static let confirming = ServerGate(rawValue: 1 << 7)
+    /// We were a master with writes that no replica had confirmed: nobody may see them.
+    static let doubtful = ServerGate(rawValue: 1 << 8)
 }
 
 /// Counters since the start or CONFIG RESETSTAT; INFO stats prints them.
@@ -38,6 +42,8 @@ struct StoreStatistics {
     var peakMemory = 0
     var latestForkMicroseconds = 0
     var authenticationsFailed: UInt64 = 0
+    /// Replies that became errors, as too few replicas acknowledged in time.
+    var repliesNotConfirmed: UInt64 = 0
 }
 
 /// What the store's connections have carried, by who is at the other end.
@@ -101,6 +107,9 @@ final class StoreServer: ListenerHandler {
     var migrations = MigrationTable()
     var propagation = Propagation()
     var replication: Replication!
+    var confirmation: Confirmation!
+    /// Clients are, or soon will be, served: loading is over.
+    var isServing = false
     var persistence: Persistence!
     var appendOnlyFile: AppendOnlyFile!
     /// The loading of the data set at start, while it is going on.
@@ -143,6 +152,7 @@ final class StoreServer: ListenerHandler {
         persistence = Persistence(server: self)
         appendOnlyFile = AppendOnlyFile(server: self)
         replication = Replication(server: self)
+        confirmation = Confirmation(server: self)
         SystemMemory.setAside()
         memoryLimitsChanged()
         lookAtMemory()
@@ -222,6 +232,7 @@ final class StoreServer: ListenerHandler {
         unblock(client)
         unwatch(client)
         unsubscribeFromAll(client)
+        confirmation.forget(client)
         replication.forget(client, reason)
     }
 
@@ -242,6 +253,7 @@ final class StoreServer: ListenerHandler {
         handleReadyKeys()
         if SystemMemory.isExhausted, memory.systemLimit == nil { memoryRanOut() }
         if limitsClientMemory { evictClients() }
+        if gate.contains(.confirming) { confirmation.settleTheRest() }
         appendOnlyFile.beforeFlush()
         replication.beforeFlush()
         reclaimLater()
@@ -290,6 +302,9 @@ final class StoreServer: ListenerHandler {
         } else {
             gate.remove(.memoryLimited)
         }
+        let confirms = isServing && configuration.replyAfterReplicas > 0 && !replication.isReplica
+        if !replication.isReplica || configuration.replyAfterReplicas == 0 { confirmation.endDoubt() }
+        if confirms != gate.contains(.confirming) { confirms ? confirmation.begin() : confirmation.end(.switchedOff) }
         // Whoever has told the kernel a score tells it again: a replica may have become a master.
         if outOfMemoryScore.original != nil { applyOutOfMemoryScore() }
     }

@@ -8,6 +8,7 @@
     make bench BENCH="snapshots"                          SAVE, and loading at start
     make bench BENCH="aof --rounds 5"                     throughput with the append-only file
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
+    make bench BENCH="confirm"                            reply-after-replicas, on and off
     make bench BENCH="growth --grow-to 10000000"          the longest turn of the loop while keys go in (root: SCHED_FIFO)
 
     make bench BENCH="--publish"                          also replaces figures.json and figures.svg, which the README shows
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 
 import aof  # noqa: E402
 import chart  # noqa: E402
+import confirm  # noqa: E402
 import eviction  # noqa: E402
 import growth  # noqa: E402
 import latency  # noqa: E402
@@ -36,7 +38,7 @@ from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
 PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run,
-         "snapshots": snapshots.run, "aof": aof.run, "growth": growth.run}
+         "snapshots": snapshots.run, "aof": aof.run, "confirm": confirm.run, "growth": growth.run}
 
 
 def arguments():

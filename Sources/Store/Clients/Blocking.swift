@@ -13,6 +13,8 @@ final class BlockedState {
         case pause(request: [[UInt8]])
         /// Another server to take keys (MIGRATE).
         case migration
+        /// Replicas to confirm some of the many replies that wait (`reply-after-replicas`).
+        case confirmation
     }
     let reason: Reason
     /// Tries to serve the client from the key; says whether it did. Replies and propagates by itself.
@@ -92,7 +94,7 @@ extension StoreServer {
             state.timer = loop.schedule(after: .milliseconds(timeout), label: "blocked client's time-out") { [unowned self, weak client] in
                 guard let client, client.blocked === state else { return }
                 unblock(client)
-                state.timedOut(client)
+                replyTimedOut(client, state)
                 goOn(client)
             }
         }
@@ -113,7 +115,7 @@ extension StoreServer {
             }
         case .pause:
             blocking.postponed.removeAll { $0 === client }
-        case .replicas, .migration:
+        case .replicas, .migration, .confirmation:
             break
         }
     }
@@ -136,8 +138,13 @@ extension StoreServer {
                 let db = databases[name.db]
                 for client in blocking.waiting[name] ?? [] {
                     guard let state = client.blocked else { continue }
+                    let start = client.connection.outputPosition
                     let served = name.key.withUnsafeBytes { state.serve(client, db, Argument($0)) }
                     if served {
+                        if gate.contains(.confirming) {
+                            let isWrite = client.lastCommand?.pointee.command.flags.contains(.write) ?? true
+                            confirmation.hold(client, from: start, until: replication.offset, isWrite: isWrite)
+                        }
                         unblock(client)
                         goOn(client)
                     }

@@ -65,6 +65,12 @@ final class Client: ConnectionHandler {
     var replica: ReplicaState?
     /// The replication offset after the client's last write, for WAIT.
     var lastWriteOffset: Int64 = 0
+    /// Replies that wait for replicas (`reply-after-replicas`); nil until there was one.
+    private(set) var barriers: UnsafeMutablePointer<ReplyBarriers>?
+    /// What all replies to the client so far have shown ends, in the stream, here at the latest.
+    var confirmationOffset: Int64 = 0
+    /// Messages that wait for replicas.
+    var heldMessages: HeldMessages.Row?
 
     init(id: Int64, server: StoreServer, connection: Connection) {
         self.id = id
@@ -81,6 +87,15 @@ final class Client: ConnectionHandler {
     deinit {
         parser.deinitialize(count: 1)
         parser.deallocate()
+        barriers?.pointee.deallocate()
+        barriers?.deallocate()
+    }
+
+    func makeBarriers() -> UnsafeMutablePointer<ReplyBarriers> {
+        let made = UnsafeMutablePointer<ReplyBarriers>.allocate(capacity: 1)
+        made.initialize(to: ReplyBarriers())
+        barriers = made
+        return made
     }
 
     var isMaster: Bool { gate.contains(.master) }

@@ -60,6 +60,8 @@ extension Client {
         var bytes = 1024 + connection.bufferBytes + parser.pointee.pendingBytes + name.count
         if let transaction { bytes += transaction.bytes }
         if let watched { bytes += watched.keys.reduce(0) { $0 + $1.key.count + 48 } }
+        if let barriers { bytes += barriers.pointee.memory }
+        if let heldMessages { bytes += heldMessages.bytes }
         if let subscriptions { bytes += (subscriptions.channels.count + subscriptions.patterns.count + subscriptions.shardChannels.count) * 64 }
         return bytes
     }

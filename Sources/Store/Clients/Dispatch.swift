@@ -171,6 +171,8 @@ extension StoreServer {
         if !client.gate.isEmpty || !gate.isEmpty {
             guard admit(client, slot, arguments, count) else { return }
             if client.gate.contains(.noTouch) { return runWithoutTouching(client, slot, arguments, count) }
+            if gate.contains(.confirming) { return runConfirming(client, slot, arguments, count) }
+            if gate.contains(.doubtful) { return runDoubting(client, slot, arguments, count) }
         }
         run(client, slot, arguments, count)
     }
@@ -201,7 +203,13 @@ extension StoreServer {
     /// Runs a command for a client whose uses of keys do not count.
     private func runWithoutTouching(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         clock.use.pointee.isHeld = true
-        run(client, slot, arguments, count)
+        if gate.contains(.confirming) {
+            runConfirming(client, slot, arguments, count)
+        } else if gate.contains(.doubtful) {
+            runDoubting(client, slot, arguments, count)
+        } else {
+            run(client, slot, arguments, count)
+        }
         clock.use.pointee.isHeld = false
     }
 
@@ -372,7 +380,12 @@ extension StoreServer {
         var line = "+\(now / 1_000_000).\(fraction) [\(client.db.id) \(address)]"
         for i in 0..<count { line += secrets.contains(i) ? " \"(redacted)\"" : " " + Quoting.quoted(arguments[i].buffer) }
         line += "\r\n"
-        for monitor in monitors { monitor.output.append(line) }
+        guard gate.contains(.confirming) else {
+            for monitor in monitors { monitor.output.append(line) }
+            return
+        }
+        // The line shows what is written.
+        for monitor in monitors { confirmation.collect(.line(Array(line.utf8)), to: monitor) }
     }
 }
 

@@ -17,9 +17,9 @@ extension StoreServer {
     /// Closes clients that have had more waiting than the soft limit for longer than it allows. O(clients), ten times a second.
     func enforceSoftOutputLimits() {
         let now = loop.wallMilliseconds
-        for client in clients.values where client.replica != nil || !client.connection.output.isEmpty || client.overSoftLimitSince != 0 {
+        for client in clients.values where client.replica != nil || !client.connection.output.isEmpty || client.overSoftLimitSince != 0 || client.heldMessages != nil {
             let limit = outputLimit(of: client)
-            guard limit.soft > 0, client.queuedOutput > limit.soft else {
+            guard limit.soft > 0, client.queuedOutput + (client.heldMessages?.bytes ?? 0) > limit.soft else {
                 client.overSoftLimitSince = 0
                 continue
             }

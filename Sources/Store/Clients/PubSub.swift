@@ -26,26 +26,23 @@ extension StoreServer {
         var receivers = 0
         let name = channel.bytes
         for client in (isShard ? pubsub.shardChannels : pubsub.channels)[name] ?? [] {
-            let reply = client.pushes
-            reply.push(3)
-            reply.bulk(isShard ? "smessage" : "message")
-            reply.bulk(channel)
-            reply.bulk(message)
+            say(nil, channel, message, isShard: isShard, to: client)
             receivers += 1
         }
         if isShard { return receivers }
         for (pattern, client) in pubsub.patterns {
             let matches = pattern.withUnsafeBytes { Glob.matches(Argument($0), channel) }
             guard matches else { continue }
-            let reply = client.pushes
-            reply.push(4)
-            reply.bulk("pmessage")
-            reply.bulk(pattern)
-            reply.bulk(channel)
-            reply.bulk(message)
+            say(pattern, channel, message, isShard: false, to: client)
             receivers += 1
         }
         return receivers
+    }
+
+    /// Sends one client a message, or keeps it until it is known what it shows.
+    private func say(_ pattern: [UInt8]?, _ channel: Argument, _ message: Argument, isShard: Bool, to client: Client) {
+        guard gate.contains(.confirming) else { return client.pushes.message(pattern, channel, message, isShard: isShard) }
+        confirmation.collect(.published(pattern: pattern, channel: channel.bytes, text: message.bytes, isShard: isShard), to: client)
     }
 
     func unsubscribeFromAll(_ client: Client) {
@@ -257,6 +254,18 @@ extension StoreServer {
             call.reply.bulk(call[i])
             call.reply.integer(table[call[i].bytes]?.count ?? 0)
         }
+    }
+}
+
+extension ReplyWriter {
+    /// A message to a subscriber.
+    /// - Parameter pattern: the one that it is subscribed to; nil when it is subscribed to the channel.
+    func message(_ pattern: [UInt8]?, _ channel: Argument, _ text: Argument, isShard: Bool) {
+        push(pattern == nil ? 3 : 4)
+        bulk(pattern != nil ? "pmessage" : isShard ? "smessage" : "message")
+        if let pattern { bulk(pattern) }
+        bulk(channel)
+        bulk(text)
     }
 }
 

@@ -144,8 +144,14 @@ extension StoreServer {
         client.watched = nil
     }
 
+    /// A key was changed where somebody watches keys, or `reply-after-replicas` has to know of every change.
     @inline(never)
     func touchWatched(_ db: Database, _ key: Argument) {
+        if gate.contains(.confirming), !gate.contains(.loading) { confirmation.changed(db, key) }
+        if !watches.watchers.isEmpty { touchWatchers(db, key) }
+    }
+
+    func touchWatchers(_ db: Database, _ key: Argument) {
         let name = DatabaseKey(db: db.id, key: key.bytes)
         for client in watches.watchers[name] ?? [] {
             if client.watched?.expired.remove(name) != nil, db.find(key) == nil { continue }
@@ -156,6 +162,7 @@ extension StoreServer {
     /// A database is about to lose its contents, or to get another's: watched keys that are in either will have changed.
     func touchAllWatched(_ db: Database, replacedBy other: Database? = nil) {
         guard db.state.pointee.watchedKeys > 0 else { return }
+        if gate.contains(.confirming), !gate.contains(.loading) { confirmation.changedAll(db) }
         for (name, clients) in watches.watchers where name.db == db.id {
             let changes = name.key.withUnsafeBytes { key in
                 db.find(Argument(key)) != nil || other?.find(Argument(key)) != nil

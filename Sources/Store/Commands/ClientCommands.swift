@@ -362,11 +362,11 @@ extension StoreServer {
         guard let id = call.integer(2) else { return }
         guard let client = clients[id], let state = client.blocked else { return call.reply.integer(0) }
         switch state.reason {
-        case .pause, .migration: return call.reply.integer(0)
+        case .pause, .migration, .confirmation: return call.reply.integer(0)
         case .keys, .replicas: break
         }
         unblock(client)
-        if isError { client.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK") } else { state.timedOut(client) }
+        if isError { client.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK") } else { replyTimedOut(client, state) }
         goOn(client)
         call.reply.integer(1)
     }

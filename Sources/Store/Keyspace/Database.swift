@@ -12,7 +12,8 @@ struct Database {
         let expiring: Table<EntryElement>
         /// Where active expiry goes on.
         var expiryCursor: UInt64 = 0
-        /// Keys that a client watches, in any database, are counted here so that writes look no further when there are none.
+        /// Keys that a client watches are counted here, so that writes look no further when there are none; `reply-after-replicas` counts
+        /// as one more.
         var watchedKeys = 0
         /// Keys that a client is blocked on.
         var blockedKeys = 0

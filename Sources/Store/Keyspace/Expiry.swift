@@ -116,7 +116,8 @@ extension StoreServer {
     @inline(never)
     func expired(_ db: Database, _ key: Argument) {
         statistics.expiredKeys += 1
-        keyChanged(db, key)
+        // Nothing is to be confirmed: a replica knows the time too.
+        if db.state.pointee.watchedKeys != 0 { touchWatchers(db, key) }
         if !configuration.notifiedEvents.isEmpty { notify(.expired, "expired", key, db) }
         feedDeletion(db, key, isLazy: configuration.unlinksExpired)
     }

@@ -161,7 +161,10 @@ final class Migration {
         link = nil
         if let client, case .migration? = client.blocked?.reason {
             server.unblock(client)
+            let start = client.connection.outputPosition
             if let error { client.reply.error(error) } else { client.reply.ok() }
+            // The keys that are gone here.
+            if server.gate.contains(.confirming) { server.confirmation.hold(client, from: start, until: client.lastWriteOffset, isWrite: true) }
             server.goOn(client)
         }
         server.ended(self)

@@ -224,6 +224,7 @@ final class MasterLink: ConnectionHandler {
                 server.logger.notice("Successful partial resynchronization with master.")
                 if let id { replication.changeID(id) }
                 replication.hasMasterHistory = true
+                server.confirmation.endDoubt()
                 becomeOnline()
             case .synchronise(let id, let offset):
                 server.logger.notice("Full resync from master: \(id):\(offset)")

@@ -62,6 +62,7 @@ extension Replication {
         guard replica.phase == .online else { return }
         replica.acknowledgedOffset = max(replica.acknowledgedOffset, offset)
         replica.acknowledgedAt = server.loop.wallMilliseconds
+        if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
         serveWaiting()
     }
 
@@ -126,6 +127,7 @@ extension Replication {
         replica.acknowledgedAt = server.loop.wallMilliseconds
         replica.acknowledgedOffset = offset - 1
         replicas.append(client)
+        if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
         server.applyOutputLimit(client)
         client.output.append(replica.understandsPSYNC2 ? "+CONTINUE \(replicationID)\r\n" : "+CONTINUE\r\n")
         replica.given = offset - 1
@@ -272,6 +274,7 @@ extension Replication {
         }
         lines.append("connected_slaves:\(replicas.count)")
         if server.configuration.minReplicasToWrite > 0 { lines.append("min_slaves_good_slaves:\(goodReplicas)") }
+        lines += server.confirmation.infoFields
         for (i, client) in replicas.enumerated() {
             let replica = client.replica!
             let host = replica.announcedIP ?? client.connection.peer.host

@@ -265,6 +265,7 @@ final class Replication {
         server.configuration.replicaOf = (host, port)
         link?.close()
         link = nil
+        if wasMaster { server.confirmation.end(.demoted) }
         for client in server.clients.values where client.blocked != nil {
             if case .pause? = client.blocked?.reason { continue }
             server.unblock(client)
@@ -319,6 +320,7 @@ final class Replication {
         stream.restart(at: offset)
         isFeeding = true
         hasMasterHistory = true
+        server.confirmation.endDoubt()
         server.updatePropagation()
         server.appendOnlyFile.dataWasReplaced()
     }
