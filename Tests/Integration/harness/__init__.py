@@ -4,6 +4,7 @@ Import from here (`from harness import wait_until, free_port`), or use the fixtu
 """
 
 from .binary import ARTICLE, REPOSITORY, vigie_binary, vigie_role
+from .disk_faults import DiskFaults
 from .loopback import LoopbackPlatform
 from .namespaces import Network
 from .ports import free_port
@@ -14,7 +15,7 @@ from .servers import HAProxy, Sentinel, Store
 from .waiting import wait_until
 
 __all__ = [
-    "ARTICLE", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "Process", "Processes", "Quorum", "RawClient",
+    "ARTICLE", "DiskFaults", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "Process", "Processes", "Quorum", "RawClient",
     "REPOSITORY", "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
     "wait_until",
 ]
