@@ -34,6 +34,8 @@ public final class EpollLoop: Loop {
         slots.initialize(repeating: Slot(), count: slotCount)
         super.init()
         signal(SIGPIPE, SIG_IGN)
+        // A file that would become larger than allowed (RLIMIT_FSIZE) is an error of `write`, not the end.
+        signal(SIGXFSZ, SIG_IGN)
         // By default the kernel may let a timer of an ordinary thread fire 50 µs late.
         _ = vigie_prctl(PR_SET_TIMERSLACK, 1)
         var nothing = timespec()
@@ -353,6 +355,7 @@ public final class EpollLoop: Loop {
                 if pid == 0 {
                     setpgid(0, 0)
                     signal(SIGPIPE, SIG_DFL)
+                    signal(SIGXFSZ, SIG_DFL)
                     sigprocmask(SIG_SETMASK, &emptyMask, nil)
                     dup2(null, 0)
                     dup2(out, 1)

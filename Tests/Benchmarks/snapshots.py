@@ -1,6 +1,7 @@
-"""Seconds that SAVE takes, and that loading the file at start takes, beside redis-server."""
+"""Seconds that SAVE takes, and that loading the file at start takes, beside redis-server; and loading append-only files of commands."""
 
 import re
+import shutil
 import statistics
 import subprocess
 import time
@@ -17,6 +18,13 @@ KINDS = {
     "one list, 64-byte items": (1_000_000, ["RPUSH", "list", INCOMPRESSIBLE]),
 }
 TARGET = 0.5
+# Append-only files of commands: (commands, the n-th of them).
+COMMANDS = {
+    "commands: SET": (1_000_000, lambda n: (b"SET", b"key:%012d" % n, b"x" * 64)),
+    "commands: RPUSH to 1000 lists": (1_000_000, lambda n: (b"RPUSH", b"list:%d" % (n % 1000), b"element:%012d" % n)),
+    "commands: HSET of 10 fields": (300_000, lambda n: (b"HSET", b"hash:%d" % n, *(b"field:%d" % (i // 2) if i % 2 == 0 else b"value:%d" % n for i in range(20)))),
+    "commands: ZADD to one set": (500_000, lambda n: (b"ZADD", b"zset", b"%d" % (n * 7919 % 500_000), b"element:%012d" % n)),
+}
 
 
 def fill(server, count, words):
@@ -40,6 +48,35 @@ def load(peers, server):
     return seconds
 
 
+def write_commands(folder, count, command):
+    """An append-only file of one increment."""
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    with open(folder / "appendonly.aof.1.incr.aof", "wb") as file:
+        file.write(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
+        for n in range(count):
+            words = command(n)
+            file.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+
+
+def load_commands(peers, name, folder):
+    server = peers.start(name, folder=folder, appendonly="yes")
+    server.wait_log("DB loaded from append only file", 60)
+    seconds = float(re.findall(r"DB loaded from append only file: ([0-9.]+) seconds", server.log_text())[-1])
+    server.kill()
+    return seconds
+
+
+def show(rows, names, kind, action, taken):
+    row = {"kind": kind, "action": action, **taken, "target": TARGET}
+    text = f"{action} {kind:39}" + "".join(f" {taken[name]:9.3f}" for name in names)
+    if set(names) == {"redis", "vigie"}:
+        row["ratio"] = taken["vigie"] / taken["redis"]
+        text += f" {row['ratio']:9.2f}" + ("  missed" if row["ratio"] > TARGET else "")
+    rows.append(row)
+    print(text, flush=True)
+
+
 def run(peers, options):
     names = list(peers.servers)
     rows = []
@@ -54,11 +91,11 @@ def run(peers, options):
             server.kill()
             seconds["load"][name] = statistics.median(load(peers, server) for _ in range(options.rounds))
         for action, taken in seconds.items():
-            row = {"kind": kind, "action": action, **taken, "target": TARGET}
-            text = f"{action} {kind:39}" + "".join(f" {taken[name]:9.3f}" for name in names)
-            if set(names) == {"redis", "vigie"}:
-                row["ratio"] = taken["vigie"] / taken["redis"]
-                text += f" {row['ratio']:9.2f}" + ("  missed" if row["ratio"] > TARGET else "")
-            rows.append(row)
-            print(text, flush=True)
+            show(rows, names, kind, action, taken)
+    for kind, (count, command) in COMMANDS.items():
+        folder = peers.directory / kind.replace(" ", "-").replace(":", "")
+        write_commands(folder / "appendonlydir", int(count * options.scale), command)
+        taken = {name: statistics.median(load_commands(peers, name, folder) for _ in range(options.rounds)) for name in names}
+        show(rows, names, kind, "load", taken)
+        shutil.rmtree(folder)
     return rows

@@ -66,7 +66,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def _store_factory(processes, tmp_path, program, kind):
-    def start(*arguments, port=None, password=None, netns=None, host="127.0.0.1", ready=True, **options):
+    def start(*arguments, port=None, password=None, netns=None, host="127.0.0.1", ready=True, env=None, **options):
         """`arguments` go before the options (a configuration file, say); `options` are redis.conf directives."""
         port = port or harness.free_port()
         name = processes.unique(f"{kind}-{port}")
@@ -76,7 +76,7 @@ def _store_factory(processes, tmp_path, program, kind):
         if password:
             words |= {"requirepass": password, "masterauth": password}
         words |= options
-        process = processes.start([*program(), *arguments, *options_as_arguments(words)], name=name, netns=netns)
+        process = processes.start([*program(), *arguments, *options_as_arguments(words)], name=name, netns=netns, env=env)
         store = Store(process, port, host, password)
         store.directory = Path(words["dir"])
         return store.wait_ready() if ready else store
@@ -93,6 +93,12 @@ def redis_server(processes, tmp_path):
 def vigie_store(processes, tmp_path):
     """Starts `vigie store`."""
     return _store_factory(processes, tmp_path, lambda: vigie_role("store"), "vigie-store")
+
+
+@pytest.fixture
+def disk_faults(tmp_path):
+    """A disk whose faults the test decides about; start a server with env=disk_faults.env."""
+    return harness.DiskFaults(tmp_path)
 
 
 @pytest.fixture

@@ -100,7 +100,8 @@ def test_what_is_allowed_is_what_redis_allows(vigie_store, redis_server, files):
     real.call("DEBUG", "POPULATE", "200000", "key", "20")
     real.call("SAVE")
     real.kill()
-    real = redis_server(dir=real.directory, key_load_delay="100", loading_process_events_interval_bytes="65536")
+    real = redis_server(dir=real.directory, key_load_delay="100", loading_process_events_interval_bytes="65536", ready=False)
+    wait_until(lambda: answers(real), 10)
     ours = loading_store(vigie_store, files, "increment")
     asked = [("GET", "a"), ("SET", "a", "1"), ("PING",), ("ECHO", "x"), ("SELECT", "1"), ("DBSIZE",), ("EXISTS", "a"), ("MULTI",), ("GET", "a"),
              ("EXEC",), ("DISCARD",), ("LASTSAVE",), ("SAVE",), ("BGSAVE",), ("BGREWRITEAOF",), ("REPLICAOF", "NO", "ONE"), ("ROLE",),

@@ -62,6 +62,10 @@ struct AOFManifest: Equatable {
         guard number > 0, base != nil || !increments.isEmpty || !history.isEmpty else {
             throw AOFManifestError(line: 0, reason: "it names no file")
         }
+        // Increments become history together with the base that they belong to. One bit makes h of i, and the data would be gone.
+        if base != nil, let lost = history.first, history.allSatisfy({ $0.name.contains(".incr.") }) {
+            throw AOFManifestError(line: 0, reason: "'\(lost.name)' is history (type h) without a base that is: if it is to be loaded its type is i, else remove its line")
+        }
         // What is history still lies in the folder under its name.
         let past = history.map(\.sequence).max() ?? 0
         baseSequence = max(baseSequence, past)
@@ -75,7 +79,10 @@ struct AOFManifest: Equatable {
         }
         var fields: [String: String] = [:]
         for i in stride(from: 0, to: words.count, by: 2) {
-            fields[String(decoding: words[i], as: UTF8.self).lowercased()] = String(decoding: words[i + 1], as: UTF8.self)
+            // A line end that is damaged makes one line of two: the second must not take the place of the first.
+            guard fields.updateValue(String(decoding: words[i + 1], as: UTF8.self), forKey: String(decoding: words[i], as: UTF8.self).lowercased()) == nil else {
+                throw AOFManifestError(line: 0, reason: "'\(shown)' says '\(String(decoding: words[i], as: UTF8.self))' twice")
+            }
         }
         guard let name = fields["file"], !name.isEmpty, let sequence = fields["seq"], let type = fields["type"] else {
             throw AOFManifestError(line: 0, reason: "'\(shown)' lacks one of file, seq and type")

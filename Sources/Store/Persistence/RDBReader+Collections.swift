@@ -207,7 +207,7 @@ extension RDBReader {
         let form = try takeLength()
         switch RDB.NodeForm(rawValue: form) {
         case .plain: try withString { list.appendPlain($0) }
-        case .packed: try appendNode(try readListpack())
+        case .packed: try appendPacked(list)
         case nil: throw bad("a node of a list in form \(form); 1 and 2 are known")
         }
     }
@@ -232,6 +232,17 @@ extension RDBReader {
     }
 
     /// A copy of the next string, which must be a listpack.
+    /// A node's listpack, straight into the list.
+    private func appendPacked(_ list: QuickList) throws(Stop) {
+        let isPack = try withString { bytes in
+            let raw = UnsafeRawBufferPointer(start: bytes.raw, count: bytes.count)
+            guard let count = Listpack.validCount(raw), count > 0 else { return false }
+            list.append(entries: UnsafeRawBufferPointer(rebasing: raw[Listpack.headerSize..<raw.count - 1]), count: count)
+            return true
+        }
+        guard isPack else { throw bad("what should be a listpack with entries is none") }
+    }
+
     private func readListpack() throws(Stop) -> Listpack {
         let pack: Listpack? = try withString { bytes in
             let raw = UnsafeRawBufferPointer(start: bytes.raw, count: bytes.count)

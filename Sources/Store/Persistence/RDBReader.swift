@@ -326,9 +326,12 @@ final class RDBReader {
         case .functionsBeforeRelease:
             throw bad("it holds functions in the form of a Redis 7.0 release candidate, which no release reads")
         case .moduleAux:
-            throw bad("it holds data of a Redis module, and modules are not supported")
+            try skipModuleAux()
         }
     }
+
+    /// Something was left out that a user should hear of.
+    func warn(_ text: String) { warnings.append(text) }
 
     /// What the file claims to hold, as far as there is room for it in its bytes: room in a table is made for no more than that.
     func believable(_ count: Int) -> Int { min(count, max(RDBReader.reservationMax, size / RDBReader.elementBytesMin)) }
@@ -478,14 +481,27 @@ final class RDBReader {
         case 1: return .plain(Int(first & 0x3F) << 8 | Int(try takeByte()))
         case 2:
             if first == 0x80 { return .plain(Int(UInt32(bigEndian: try take(4).loadUnaligned(as: UInt32.self)))) }
-            guard first == 0x81 else { throw bad("a length begins with byte \(first), which means nothing") }
-            let value = UInt64(bigEndian: try take(8).loadUnaligned(as: UInt64.self))
+            let value = try takeWideNumber(first)
             guard value < 1 << 48 else { throw bad("a length of \(value) is more than any value can have") }
             return .plain(Int(value))
         default:
             guard let form = RDB.StringForm(rawValue: first & 0x3F) else { throw bad("a string in form \(first & 0x3F), which means nothing") }
             return .form(form)
         }
+    }
+
+    private func takeWideNumber(_ first: UInt8) throws(Stop) -> UInt64 {
+        guard first == 0x81 else { throw bad("a length begins with byte \(first), which means nothing") }
+        return UInt64(bigEndian: try take(8).loadUnaligned(as: UInt64.self))
+    }
+
+    /// A number of up to 64 bits in the form of a length.
+    func takeWideLength() throws(Stop) -> UInt64 {
+        guard end - start - position >= 1 else { throw .short(position + 1) }
+        let first = (memory + start + position).load(as: UInt8.self)
+        if first >> 6 != 2 || first == 0x80 { return UInt64(try takeLength()) }
+        position += 1
+        return try takeWideNumber(first)
     }
 
     func takeLength() throws(Stop) -> Int {

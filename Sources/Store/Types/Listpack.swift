@@ -244,21 +244,27 @@ struct Listpack {
     ///
     /// - Parameter visit: hears each value; false from it makes the whole invalid.
     static func validate(_ bytes: UnsafeRawBufferPointer, _ visit: (ListpackValue) -> Bool = { _ in true }) -> Bool {
+        validCount(bytes, visit) != nil
+    }
+
+    /// How many entries foreign bytes have that are a listpack; nil when they are none. O(n).
+    @inline(__always)
+    static func validCount(_ bytes: UnsafeRawBufferPointer, _ visit: (ListpackValue) -> Bool = { _ in true }) -> Int? {
         guard bytes.count >= overhead, bytes.count <= Int(UInt32.max), let base = bytes.baseAddress,
             Int(UInt32(littleEndian: base.loadUnaligned(as: UInt32.self))) == bytes.count,
             bytes[bytes.count - 1] == ListpackEntry.end
-        else { return false }
+        else { return nil }
         let limit = base + bytes.count - 1
         var p = base + headerSize
         var count = 0
         while p < limit {
             guard let size = ListpackEntry.validatedSize(at: p, limit: limit),
                 visit(ListpackEntry.value(at: Pointer(mutating: p)))
-            else { return false }
+            else { return nil }
             p += size
             count += 1
         }
         let said = UInt16(littleEndian: base.loadUnaligned(fromByteOffset: 4, as: UInt16.self))
-        return said == unknownCount || Int(said) == count
+        return said == unknownCount || Int(said) == count ? count : nil
     }
 }

@@ -226,14 +226,18 @@ struct QuickList {
 
     /// Adds a node with the entries of a listpack that `Listpack.validate` has passed. O(n).
     func append(_ pack: Listpack) {
-        guard !pack.isEmpty else { return }
-        let size = pack.byteCount - Listpack.overhead
-        let node = ListNode.packed(heap, capacity: size, pushingAt: .tail)
-        memcpy(node.bytes, pack.start, size)
-        node.end = size
-        node.count = pack.count
+        append(entries: UnsafeRawBufferPointer(start: pack.start, count: pack.byteCount - Listpack.overhead), count: pack.count)
+    }
+
+    /// The same for the entries alone, of which there are `count`. O(n).
+    func append(entries: UnsafeRawBufferPointer, count: Int) {
+        guard count > 0 else { return }
+        let node = ListNode.packed(heap, capacity: entries.count, pushingAt: .tail)
+        memcpy(node.bytes, entries.baseAddress!, entries.count)
+        node.end = entries.count
+        node.count = count
         link(node, at: .tail)
-        state.pointee.count += node.count
+        state.pointee.count += count
     }
 
     /// Adds a plain node, as a file has it.

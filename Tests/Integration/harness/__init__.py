@@ -4,6 +4,7 @@ Import from here (`from harness import wait_until, free_port`), or use the fixtu
 """
 
 from .binary import ARTICLE, REPOSITORY, vigie_binary, vigie_role
+from .disk_faults import DiskFaults
 from .loopback import LoopbackPlatform
 from .namespaces import Network
 from .ports import free_port
@@ -16,7 +17,8 @@ from .servers import HAProxy, Sentinel, Store
 from .waiting import wait_until
 
 __all__ = [
-    "ARTICLE", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "PlayedReplica", "Process", "Processes", "Quorum",
-    "RawClient", "REPOSITORY", "Relay", "Sentinel", "ServerClosed", "Store", "encode", "free_port", "state_lines", "vigie_binary", "vigie_role",
+    "ARTICLE", "DiskFaults", "encode", "free_port", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "PlayedReplica", "Process",
+    "Processes", "Quorum", "RawClient", "Relay", "REPOSITORY", "Sentinel", "ServerClosed", "state_lines", "Store", "vigie_binary",
+    "vigie_role",
     "wait_until",
 ]

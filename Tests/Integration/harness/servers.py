@@ -71,7 +71,8 @@ class Server:
             if not self.process.alive():
                 raise RuntimeError(f"{self.process.name} ended with {self.process.child.returncode}")
             with RawClient(self.port, self.host, 1.0) as client:
-                return client.call("PING")[:1] in (b"+", b"-")
+                reply = client.call("PING")
+                return reply[:1] in (b"+", b"-") and not reply.startswith(b"-LOADING")
         try:
             wait_until(answers, timeout, f"{self.process.name} answering on port {self.port}")
         except AssertionError as error:
