@@ -51,6 +51,8 @@ extension StoreConfiguration {
         guard let directive = StoreConfiguration.directive(found.name) else { return try applyFileOnly(found) }
         var words = found.rawArguments
         guard !words.isEmpty else { throw DirectiveError("wrong number of arguments") }
+        // One quoted word may hold all of them: `--save "900 1 300 10"`.
+        if directive.takesMany, words.count == 1, !words[0].isEmpty { words = StoreConfiguration.words(words[0]) }
         // Several lines add up; the first one replaces what holds without any.
         if directive.isRepeatable, !seen.insert(directive.name).inserted, words != [[]] {
             let before = StoreConfiguration.words(directive.read(self))
@@ -66,7 +68,7 @@ extension StoreConfiguration {
         case "rename-command":
             guard words.count == 2 else { throw DirectiveError("wrong number of arguments: expected the command and its new name") }
             try rename(words[0].lowercased(), to: words[1])
-        case "list-max-ziplist-entries", "list-max-ziplist-value":
+        case "list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands":
             // Redis reads these names of long ago and does nothing with them.
             guard words.count == 1 else { throw DirectiveError("wrong number of arguments") }
         case "user":

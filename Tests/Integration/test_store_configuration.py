@@ -53,6 +53,15 @@ def test_the_command_line_is_stronger_than_the_file(vigie_store, tmp_path):
     assert store.call("CONFIG", "GET", "save") == [b"save", b""]
 
 
+def test_one_quoted_word_may_hold_all_of_a_directives(vigie_store, redis_server, tmp_path):
+    file = tmp_path / "redis.conf"
+    file.write_text('lua-replicate-commands yes\nclient-output-buffer-limit "pubsub 1mb 2mb 3"\nbind "127.0.0.1 -::1"\n')
+    for start in (vigie_store, redis_server):
+        store = start(file, save="5 5 7 7")
+        assert store.call("CONFIG", "GET", "save") == [b"save", b"5 5 7 7"]
+        assert b"pubsub 1048576 2097152 3" in store.call("CONFIG", "GET", "client-output-buffer-limit")[1]
+
+
 def test_rewriting_keeps_what_the_operator_wrote(vigie_store, tmp_path):
     """CONFIG REWRITE as Sentinel uses it: the replica line comes, changes and goes; comments stay."""
     file = tmp_path / "redis.conf"

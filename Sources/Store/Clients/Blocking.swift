@@ -170,8 +170,9 @@ extension StoreServer {
     }
 
     func pause(until end: Int64, writesOnly: Bool) {
+        // A longer pause, and one of everything, is not made less by another.
+        blocking.pausesWritesOnly = writesOnly && (blocking.pausesWritesOnly || loop.wallMilliseconds >= blocking.pausedUntil)
         blocking.pausedUntil = max(end, blocking.pausedUntil)
-        blocking.pausesWritesOnly = writesOnly
         gate.insert(.paused)
         loop.schedule(after: .milliseconds(max(1, end - loop.wallMilliseconds)), label: "end of CLIENT PAUSE") { [unowned self] in
             if loop.wallMilliseconds >= blocking.pausedUntil { unpause() }

@@ -165,9 +165,9 @@ extension StoreServer {
             guard let found = slot.pointee.subcommand(arguments[1]) else { return unknownSubcommand(client, arguments) }
             slot = found
         }
+        client.lastCommand = slot
         let arity = slot.pointee.arity
         if arity >= 0 ? count != arity : count < -arity { return wrongArity(client, slot) }
-        client.lastCommand = slot
         if !client.gate.isEmpty || !gate.isEmpty {
             guard admit(client, slot, arguments, count) else { return }
             if client.gate.contains(.noTouch) { return runWithoutTouching(client, slot, arguments, count) }
@@ -218,6 +218,7 @@ extension StoreServer {
     @inline(never)
     private func unknownCommand(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         if arguments[0].isWord("post") || arguments[0].isWord("host:") { return dropCrossProtocol(client) }
+        client.lastCommand = nil
         stepSkipping(client)
         var shown: [UInt8] = []
         for i in 1..<max(1, count) {
@@ -229,6 +230,7 @@ extension StoreServer {
 
     @inline(never)
     private func unknownSubcommand(_ client: Client, _ arguments: UnsafeMutablePointer<Argument>) {
+        client.lastCommand = nil
         stepSkipping(client)
         let name = Array(String(decoding: arguments[0].start(.max), as: UTF8.self).uppercased().utf8)
         refuse(client, nil, Array("ERR unknown subcommand '".utf8) + arguments[1].start(128) + Array("'. Try ".utf8) + name + Array(" HELP.".utf8))
@@ -322,16 +324,22 @@ extension StoreServer {
         if gate.contains(.loading), !flags.contains(.loading) {
             return refuse("LOADING Redis is loading the dataset in memory")
         }
+        if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: effects(client, slot)) {
+            waitForUnpause(client, arguments, count)
+            return false
+        }
         if queue(client, slot, arguments, count) { return false }
         if gate.contains(.migrating), mustWaitForMigration(client, slot, arguments, count) {
             waitForUnpause(client, arguments, count)
             return false
         }
-        if gate.contains(.paused), !client.gate.contains(.replica), isPaused(for: flags) {
-            waitForUnpause(client, arguments, count)
-            return false
-        }
         return true
+    }
+
+    /// The flags of a command, with EXEC those of all that it executes.
+    private func effects(_ client: Client, _ slot: UnsafeMutablePointer<CommandTable.Slot>) -> CommandFlags {
+        guard let transaction = client.transaction, slot.pointee.name.isWord("exec") else { return slot.pointee.command.flags }
+        return transaction.queued.reduce(into: slot.pointee.command.flags) { $0.formUnion($1.slot.pointee.command.flags) }
     }
 
     /// Whether it is the EXEC of a transaction in which something is written.

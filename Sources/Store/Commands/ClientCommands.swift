@@ -187,7 +187,7 @@ extension StoreServer {
         }
 
         init(_ client: Client) {
-            if client.isMaster { self = .master } else if client.replica != nil { self = .replica }
+            if client.isMaster { self = .master } else if client.gate.contains(.replica) { self = .replica }
             else if client.subscriptions != nil { self = .pubsub } else { self = .normal }
         }
     }
@@ -205,7 +205,7 @@ extension StoreServer {
             ("idle", "\((now - client.lastInteraction) / 1000)"), ("flags", flags(of: client)), ("db", "\(client.db.id)"),
             ("sub", "\(client.subscriptions?.channels.count ?? 0)"), ("psub", "\(client.subscriptions?.patterns.count ?? 0)"),
             ("ssub", "\(client.subscriptions?.shardChannels.count ?? 0)"), ("multi", "\(client.transaction?.queued.count ?? -1)"),
-            ("qbuf", "\(input)"), ("qbuf-free", "\(max(0, connection.bufferBytes - connection.output.count - input))"), ("argv-mem", "0"), ("multi-mem", "0"),
+            ("qbuf", "\(input)"), ("qbuf-free", "\(max(0, connection.bufferBytes - connection.output.count - input))"), ("argv-mem", "0"), ("multi-mem", "\(client.transaction?.bytes ?? 0)"),
             ("rbs", "0"), ("rbp", "0"), ("obl", "0"), ("oll", output > 0 ? "1" : "0"), ("omem", "\(output)"), ("tot-mem", "\(memory)"),
             ("events", output > 0 ? "rw" : "r"), ("cmd", client.lastCommand?.pointee.fullName ?? "NULL"), ("user", "default"),
             ("redir", "-1"), ("resp", client.isRESP3 ? "3" : "2"), ("lib-name", String(decoding: client.libraryName, as: UTF8.self)),
@@ -216,7 +216,7 @@ extension StoreServer {
 
     private func flags(of client: Client) -> String {
         var text = ""
-        if client.gate.contains(.monitor) { text += "O" } else if client.replica != nil { text += "S" }
+        if client.gate.contains(.monitor) { text += "O" } else if client.gate.contains(.replica) { text += "S" }
         if client.isMaster { text += "M" }
         if client.subscriptions != nil { text += "P" }
         if client.transaction != nil { text += "x" }

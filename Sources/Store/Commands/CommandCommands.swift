@@ -101,10 +101,9 @@ extension StoreServer {
     }
 
     private func listCommands(_ call: borrowing Call) {
-        var slots = commands.all
+        var slots = commands.all + commands.all.flatMap(\.pointee.subcommands)
         if call.count > 2 {
             guard call.count == 5, call[2].isWord("filterby") else { return call.syntaxError() }
-            slots = commands.all + commands.all.flatMap(\.pointee.subcommands)
             if call[3].isWord("module") {
                 slots = []
             } else if call[3].isWord("aclcat") {
@@ -143,7 +142,7 @@ extension StoreServer {
         }
         // MIGRATE's list of keys, in place of the one before it, which must be empty then.
         if let keyword = specifications.lazy.compactMap(\.keyword).first,
-            let at = (2 - command.arity..<call.count).first(where: { call[$0].lowercased == keyword.word.lowercased() }) {
+            let at = StoreServer.place(of: keyword.word, in: call, from: 2 - command.arity) {
             if call[2 + command.keys.first].count == 0 { return (slot, Array(at + 1..<call.count)) }
             call.reply.error("ERR Invalid arguments specified for command")
             return nil
@@ -156,6 +155,17 @@ extension StoreServer {
         let hasWord = specifications.contains { $0.place == .unknown && $0.flags.contains("OW") }
         let word = hasWord ? stride(from: count - 2, to: 1, by: -1).first { call[$0 + 2].isWord("store") } : nil
         return (slot, (keys + (word.map { [$0 + 1] } ?? [])).map { $0 + 2 })
+    }
+
+    /// Where the word is that keys stand behind, which a password does not count for.
+    private static func place(of word: String, in call: borrowing Call, from start: Int) -> Int? {
+        var at = start
+        while at < call.count {
+            let argument = call[at].lowercased
+            if argument == word.lowercased() { return at }
+            at += argument == "auth" ? 2 : argument == "auth2" ? 3 : 1
+        }
+        return nil
     }
 
     /// What a command does with one of its keys.
@@ -202,12 +212,12 @@ extension CommandTable.Slot {
         reply.set(categories.count)
         for (_, name) in categories { reply.simple(name) }
         let tips = "\(command.tips)".split(separator: " ")
-        reply.array(tips.count)
+        reply.set(tips.count)
         for tip in tips { reply.bulk(String(tip)) }
         let specifications = KeySpecification.all(of: command)
-        reply.array(specifications.count)
+        reply.set(specifications.count)
         for specification in specifications { specification.write(reply) }
-        reply.array(subcommands.count)
+        subcommands.isEmpty ? reply.set(0) : reply.array(subcommands.count)
         for subcommand in subcommands { subcommand.pointee.describe(reply) }
     }
 

@@ -45,8 +45,8 @@ extension StoreServer {
                     syntax: "key", access: "RO", tips: "nondeterministic_output",
                     summary: "Returns the reference count of a value of a key."
                 ) { call in
-                    guard call.server.peek(call.db, call[2]) != nil else { return call.reply.null() }
-                    call.reply.integer(1)
+                    guard let entry = call.server.peek(call.db, call[2]) else { return call.reply.null() }
+                    call.reply.integer(call.server.isShared(entry) ? Int(Int32.max) : 1)
                 },
                 help(
                     "OBJECT", since: "6.2.0", categories: [.keyspace],
@@ -63,6 +63,13 @@ extension StoreServer {
     /// Finds a key without touching its clock or the statistics.
     func peek(_ db: Database, _ key: Argument) -> Entry? {
         lookupForWrite(db, key, touches: false).map { Entry($0.element) }
+    }
+
+    /// Whether Redis would keep the value once for all keys that have it: numbers below 10 000, unless eviction needs to know how each
+    /// key is used.
+    func isShared(_ entry: Entry) -> Bool {
+        entry.type == .string && entry.encoding == .integer && (0..<10_000).contains(entry.integer)
+            && (configuration.maxMemory == 0 || !configuration.evictionPolicy.looksAtUse)
     }
 }
 

@@ -125,7 +125,7 @@ extension StoreServer {
         let idle = call.db.clock.idle(entry.clock)
         // DUMP has one byte of type before the value, and version and checksum behind it.
         let serialized = ValueDump.make(entry, compresses: false).count - 11
-        var text = "Value at:\(entry.base) refcount:1 encoding:\(entry.encodingName) serializedlength:\(serialized) lru:\(entry.clock) lru_seconds_idle:\(idle)"
+        var text = "Value at:\(entry.base) refcount:\(isShared(entry) ? Int(Int32.max) : 1) encoding:\(entry.encodingName) serializedlength:\(serialized) lru:\(entry.clock) lru_seconds_idle:\(idle)"
         if entry.type == .list, entry.encoding == .quicklist {
             let list = QuickList(entry.pointer)
             let nodes = list.state.pointee.nodes

@@ -159,6 +159,7 @@ extension StoreServer {
         }
         let entry = Entry.make(
             heap, call[1], .hash, .listpack, expiry: nil, clock: call.db.accessClock, pointer: StoredHash.empty(heap).pointer)
+        created(call.db, call[1])
         call.db.add(entry)
         keyReady(call.db, call[1])
         return entry

@@ -226,8 +226,7 @@ extension StoreServer {
         guard let entry = lookup(call.db, call[1], touches: false) else { return call.reply.integer(-2) }
         guard entry.hasExpiry else { return call.reply.integer(-1) }
         let time = max(0, isAbsolute ? entry.expiry : entry.expiry &- call.db.now)
-        // The very last moments round to a negative number in Redis too.
-        call.reply.integer(inSeconds ? (time &+ 500) / 1000 : time)
+        call.reply.integer(inSeconds ? Int64((UInt64(time) + 500) / 1000) : time)
     }
 
     private func rename(_ call: borrowing Call, onlyNew: Bool) {

@@ -5,6 +5,8 @@ import RESP
 ///     RW access delete            flags alone: the keys are where `keys` says
 ///     OW update 1; RO access 2#   several: each with the argument at which it begins
 ///
+///     RW access delete (why)      a note
+///
 /// where `2` is that argument alone, `2..` it and all behind it, `2#` those that it counts, `?` none that could be told
 /// without reading the whole command, and `KEYS-2` all behind that word, which is looked for from that argument on backwards. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
 struct KeySpecification {
@@ -21,6 +23,7 @@ struct KeySpecification {
     /// The word that the keys stand behind, and where the search for it begins; negative: from the end, backwards.
     let keyword: (word: String, start: Int)?
     let place: Place
+    let note: String?
 
     static func all(of command: Command) -> [KeySpecification] {
         guard command.keys.first != 0 else { return [] }
@@ -29,7 +32,9 @@ struct KeySpecification {
     }
 
     private init(_ text: String, _ keys: KeyPositions) {
-        var words = text.split(separator: " ").map(String.init)
+        let parts = text.split(separator: "(", maxSplits: 1)
+        note = parts.count > 1 ? String(parts[1].dropLast()) : nil
+        var words = parts[0].split(separator: " ").map(String.init)
         let last = words.last ?? ""
         var keyword: (word: String, start: Int)?
         if let dash = last.firstIndex(of: "-"), let start = Int(last[dash...]) {
@@ -53,7 +58,11 @@ struct KeySpecification {
 
     /// As COMMAND INFO writes it.
     func write(_ reply: ReplyWriter) {
-        reply.map(3)
+        reply.map(note == nil ? 3 : 4)
+        if let note {
+            reply.bulk("notes")
+            reply.bulk(note)
+        }
         reply.bulk("flags")
         reply.set(flags.count)
         for flag in flags { reply.simple(flag) }

@@ -129,6 +129,7 @@ extension StoreServer {
     /// Adds an empty list, which the caller fills.
     func addList(_ db: Database, _ key: Argument) -> Entry {
         let entry = Entry.make(heap, key, .list, .listpack, expiry: nil, clock: db.accessClock, pointer: QuickList.make(heap).pointer)
+        created(db, key)
         db.add(entry)
         keyReady(db, key)
         return entry

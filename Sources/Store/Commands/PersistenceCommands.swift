@@ -123,7 +123,7 @@ extension StoreServer {
                 return call.reply.ok()
             }
             entry.clock = clock.clock(idle: idle, frequency: frequency)
-            put(call.db, entry)
+            put(call.db, entry, isNew: true)
             changed(call.db, key, .generic, "restore")
             if expiry != nil, !isAbsolute {
                 var command = [Array("RESTORE".utf8), key.bytes, Array(number: moment), call[3].bytes, Array("REPLACE".utf8), Array("ABSTTL".utf8)]

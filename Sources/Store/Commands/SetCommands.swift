@@ -112,6 +112,7 @@ extension StoreServer {
     @discardableResult
     func addSet(_ db: Database, _ key: Argument, _ stored: StoredSet) -> Entry {
         let entry = Entry.make(heap, key, .set, stored.encoding, expiry: nil, clock: db.accessClock, pointer: stored.pointer)
+        created(db, key)
         db.add(entry)
         keyReady(db, key)
         return entry

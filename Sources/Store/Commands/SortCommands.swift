@@ -7,14 +7,18 @@ extension StoreServer {
         Command(
             "SORT", arity: -2, flags: [.write, .denyOOM, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "1.0.0",
             syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA] [STORE destination:key#2]",
-            access: "RO access 1; RO access ?; OW update ?", heading: "generic",
+            access: """
+                RO access 1; RO access ? (For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort); \
+                OW update ? (For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array)
+                """, heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result."
         ) { call in call.server.sort(call, mayStore: true) },
         Command(
             "SORT_RO", arity: -2, flags: [.readOnly, .movableKeys], keys: .first, categories: [.set, .sortedSet, .list, .dangerous], since: "7.0.0",
             syntax: "key [BY pattern:pattern#1] [LIMIT offset_count(offset:int count:int)] [GET pattern:pattern#1]... [order(ASC|DESC)] [sorting=ALPHA]",
-            access: "RO access 1; RO access ?", heading: "generic",
+            access: "RO access 1; RO access ? (For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort)",
+            heading: "generic",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Returns the sorted elements of a list, a set, or a sorted set."
         ) { call in call.server.sort(call, mayStore: false) },
@@ -57,7 +61,7 @@ extension StoreServer {
         }
         let expiry = entry.hasExpiry ? entry.expiry : nil
         let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, heap)
-        put(target, made)
+        put(target, made, isNew: true)
         changed(target, call[2], .generic, "copy_to")
         call.reply.integer(1)
     }

@@ -209,6 +209,7 @@ extension StoreServer {
         if let position {
             set.store(in: Entry(position.element))
         } else if added > 0 {
+            created(call.db, key)
             call.db.add(Entry.make(heap, key, .sortedSet, set.encoding, expiry: nil, clock: call.db.accessClock, pointer: set.pointer))
         } else {
             set.release()

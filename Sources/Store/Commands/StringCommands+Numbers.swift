@@ -9,6 +9,7 @@ extension StoreServer {
         guard let position = lookupForWrite(call.db, key) else {
             let entry = Entry.make(heap, key, .string, .integer, expiry: nil, clock: call.db.accessClock, valueSize: 8)
             entry.integer = delta
+            created(call.db, key)
             call.db.add(entry)
             changed(call.db, key, .string, "incrby")
             return call.reply.integer(delta)
@@ -53,6 +54,7 @@ extension StoreServer {
         let sum = old + delta
         guard sum.isFinite else { return call.reply.error("ERR increment would produce NaN or Infinity") }
         let text = LongDouble.text(sum)
+        if position == nil { created(call.db, key) }
         text.withUnsafeBytes { bytes in
             storeText(call.db, key, position, Argument(bytes))
             call.reply.bulk(Argument(bytes))

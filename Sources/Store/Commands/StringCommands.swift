@@ -8,7 +8,7 @@ extension StoreServer {
         Command(
             "SET", arity: -3, flags: [.write, .denyOOM], keys: .first, categories: [.string], since: "1.0.0",
             syntax: "key value [condition(NX|XX)]@2.6.12 [GET]@6.2.0 [expiration(EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
-            access: "RW access update variable_flags",
+            access: "RW access update variable_flags (RW and ACCESS due to the optional `GET` argument)",
             summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist."
         ) { call in
             if call.count == 3 { call.server.set(call) } else { call.server.setWithOptions(call) }
@@ -24,7 +24,7 @@ extension StoreServer {
         Command(
             "GETEX", arity: -2, flags: [.write, .fast], keys: .first, categories: [.string], since: "6.2.0",
             syntax: "key [expiration(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT unix-time-milliseconds:time|PERSIST)]",
-            access: "RW access update",
+            access: "RW access update (RW and UPDATE because it changes the TTL)",
             summary: "Returns the string value of a key after setting its expiration time."
         ) { call in call.server.getEx(call) },
         Command(
@@ -32,7 +32,7 @@ extension StoreServer {
             syntax: "key", access: "RW access delete",
             summary: "Returns the string value of a key after deleting the key."
         ) { call in
-            guard let position = call.server.lookupForWrite(call.db, call[1]) else { return call.reply.null() }
+            guard let position = call.server.lookupForReadAndWrite(call.db, call[1]) else { return call.reply.null() }
             let entry = Entry(position.element)
             guard entry.type == .string else { return call.wrongType() }
             call.replyString(entry)
@@ -45,11 +45,12 @@ extension StoreServer {
             syntax: "key value", access: "RW access update", deprecated: ("6.2.0", "`SET` with the `!GET` argument"),
             summary: "Returns the previous string value of a key after setting it to a new value."
         ) { call in
-            if let position = call.server.lookupForWrite(call.db, call[1]) {
+            if let position = call.server.lookupForReadAndWrite(call.db, call[1]) {
                 let entry = Entry(position.element)
                 guard entry.type == .string else { return call.wrongType() }
                 call.replyString(entry)
             } else {
+                call.server.created(call.db, call[1])
                 call.reply.null()
             }
             call.db.setString(call[1], call[2], expiry: nil)
@@ -62,6 +63,7 @@ extension StoreServer {
             summary: "Set the string value of a key only when the key doesn't exist."
         ) { call in
             guard call.server.lookupForWrite(call.db, call[1]) == nil else { return call.reply.integer(0) }
+            call.server.created(call.db, call[1])
             call.db.setString(call[1], call[2], expiry: nil)
             call.server.changed(call.db, call[1], .string, "set")
             call.reply.integer(1)
@@ -191,6 +193,7 @@ extension StoreServer {
     /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
+        willSet(call.db, call[key])
         let wasOver: Bool
         if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
             wasOver = call.db.setString(
@@ -232,7 +235,7 @@ extension StoreServer {
             if expiry == nil { return }
         }
         let key = call[1]
-        let position = lookupForWrite(call.db, key)
+        let position = wantsOld ? lookupForReadAndWrite(call.db, key) : lookupForWrite(call.db, key)
         if wantsOld {
             if let position {
                 guard Entry(position.element).type == .string else { return call.wrongType() }
@@ -291,7 +294,7 @@ extension StoreServer {
             }
             i += 1
         }
-        guard let position = lookupForWrite(call.db, call[1]) else { return call.reply.null() }
+        guard let position = lookupForReadAndWrite(call.db, call[1]) else { return call.reply.null() }
         let entry = Entry(position.element)
         guard entry.type == .string else { return call.wrongType() }
         var expiry: Int64?
@@ -324,6 +327,7 @@ extension StoreServer {
         let value = call[2]
         guard let position = lookupForWrite(call.db, key) else {
             let entry = Entry.makeString(heap, key, value, expiry: nil, clock: call.db.accessClock)
+            created(call.db, key)
             call.db.add(entry)
             changed(call.db, key, .string, "append")
             return call.reply.integer(value.count)
@@ -380,7 +384,10 @@ extension StoreServer {
         if value.count == 0 { return call.reply.integer(old) }
         let (end, overflow) = Int(offset).addingReportingOverflow(value.count)
         guard isAllowedLength(call, from: old, to: overflow ? .max : end) else { return }
-        if position == nil { call.db.setString(key, Argument(""), expiry: nil) }
+        if position == nil {
+            created(call.db, key)
+            call.db.setString(key, Argument(""), expiry: nil)
+        }
         let blob = call.db.makeBlob(call.db.find(key)!, capacity: max(end, old))
         if Int(offset) > old { memset(blob.data + old, 0, Int(offset) - old) }
         memcpy(blob.data + Int(offset), value.base, value.count)

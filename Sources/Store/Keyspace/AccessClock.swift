@@ -82,4 +82,7 @@ enum EvictionPolicy: String, CaseIterable, Sendable {
 
     /// Entries count how often they are used instead of when they were last.
     var countsFrequency: Bool { self == .volatileLFU || self == .allKeysLFU }
+
+    /// When or how often a key was used decides whether it goes.
+    var looksAtUse: Bool { countsFrequency || self == .volatileLRU || self == .allKeysLRU }
 }

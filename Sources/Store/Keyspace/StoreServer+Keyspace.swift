@@ -8,17 +8,24 @@ extension StoreServer {
     @inline(__always)
     func lookup(_ db: Database, _ key: Argument, touches: Bool = true) -> Entry? {
         guard let position = db.find(key) else {
-            statistics.keyspaceMisses &+= 1
+            missed(db, key)
             return nil
         }
         let entry = Entry(position.element)
         if entry.hasExpiry, isExpired(db, entry, position) {
-            statistics.keyspaceMisses &+= 1
+            missed(db, key)
             return nil
         }
         statistics.keyspaceHits &+= 1
         if touches { db.touch(entry) }
         return entry
+    }
+
+    /// Says that a key was looked for that is not there.
+    @inline(__always)
+    func missed(_ db: Database, _ key: Argument) {
+        statistics.keyspaceMisses &+= 1
+        if !configuration.notifiedEvents.isEmpty { notify(.keyMiss, "keymiss", key, db) }
     }
 
     /// Finds a key for changing it; an expired one is removed. O(1).
@@ -28,6 +35,16 @@ extension StoreServer {
         let entry = Entry(position.element)
         if entry.hasExpiry, isExpired(db, entry, position) { return nil }
         if touches { db.touch(entry) }
+        return position
+    }
+
+    /// Finds a key whose value is told before it is changed: counts as a look-up for reading too. O(1).
+    func lookupForReadAndWrite(_ db: Database, _ key: Argument) -> Database.Position? {
+        guard let position = lookupForWrite(db, key) else {
+            missed(db, key)
+            return nil
+        }
+        statistics.keyspaceHits &+= 1
         return position
     }
 
@@ -60,6 +77,18 @@ extension StoreServer {
         dirty &+= changes
     }
 
+    /// Says that a key that was not there is made: to be called before the event of the command that makes it.
+    @inline(__always)
+    func created(_ db: Database, _ key: Argument) {
+        if configuration.notifiedEvents.contains(.new) { notify(.new, "new", key, db) }
+    }
+
+    /// Says so of a key that is about to be set, if it is not there.
+    @inline(__always)
+    func willSet(_ db: Database, _ key: Argument) {
+        if configuration.notifiedEvents.contains(.new), lookupForWrite(db, key, touches: false) == nil { created(db, key) }
+    }
+
     /// Removes a key that a command deletes.
     /// - Returns: whether it was there.
     @discardableResult
@@ -83,9 +112,10 @@ extension StoreServer {
     }
 
     /// Replaces or adds an entry made elsewhere, dropping whatever the key held. The expiry is the new entry's.
-    func put(_ db: Database, _ entry: Entry) {
+    /// - Parameter isNew: whether the key counts as a new one even where it was there, as RESTORE's and COPY's do.
+    func put(_ db: Database, _ entry: Entry, isNew: Bool = false) {
         // One whose time is over goes first, and that is told.
-        _ = lookupForWrite(db, entry.key)
+        if lookupForWrite(db, entry.key) == nil || isNew { created(db, entry.key) }
         if let position = db.find(entry.key) {
             Entry(position.element).freeValue()
             db.replace(position, with: entry)

@@ -19,6 +19,5 @@ from .waiting import wait_until
 __all__ = [
     "ARTICLE", "DiskFaults", "encode", "free_port", "HAProxy", "LoopbackPlatform", "Network", "PASSWORD", "PlayedReplica", "Process",
     "Processes", "Quorum", "RawClient", "Relay", "REPOSITORY", "Sentinel", "ServerClosed", "state_lines", "Store", "vigie_binary",
-    "vigie_role",
-    "wait_until",
+    "vigie_role", "wait_until",
 ]
