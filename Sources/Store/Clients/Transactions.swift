@@ -155,6 +155,7 @@ extension StoreServer {
 
     /// A database is about to lose its contents, or to get another's: watched keys that are in either will have changed.
     func touchAllWatched(_ db: Database, replacedBy other: Database? = nil) {
+        signalChanged(db)
         guard db.state.pointee.watchedKeys > 0 else { return }
         for (name, clients) in watches.watchers where name.db == db.id {
             let changes = name.key.withUnsafeBytes { key in

@@ -6,5 +6,5 @@ extension StoreServer {
         + stringCommands + keyCommands + migrateCommands + transactionCommands + pubsubCommands
         + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands
-        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + streamCommands + functionCommands + persistenceCommands
 }

@@ -66,7 +66,7 @@ final class Persistence {
         let replication = server.replication!
         return SnapshotInfo(
             replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
-            replicationOffset: replication.stream.end)
+            replicationOffset: replication.stream.end, functions: server.functions.codes)
     }
 
     // MARK: saving
@@ -242,6 +242,8 @@ extension StoreServer {
             }
         }
         RDBReader.release(fresh)
+        for code in reader.info.functions { functions.keep(code) }
+        noteFunctions()
     }
 
     /// Puts what a reader has read in place of the data set, all at once, and leaves the old one to be freed.
@@ -252,5 +254,6 @@ extension StoreServer {
             db.swapContents(with: fresh[db.id])
         }
         RDBReader.release(fresh)
+        adopt(functions: reader.info.functions)
     }
 }

@@ -43,6 +43,7 @@ final class RDBReader {
         case magic
         case record
         case element
+        case moduleField
         case checksum
         case done
     }
@@ -196,6 +197,7 @@ final class RDBReader {
         case .magic: "its header"
         case .record: "a record"
         case .element: "\(building!.kind.name) with \(building!.remaining) elements to come"
+        case .moduleField: "a module's data"
         case .checksum: "its checksum"
         case .done: "nothing"
         }
@@ -249,6 +251,7 @@ final class RDBReader {
         case .magic: try readMagic()
         case .record: try readRecord()
         case .element: try readElement()
+        case .moduleField: try readModuleField()
         case .checksum: try readChecksum()
         case .done: break
         }
@@ -318,14 +321,31 @@ final class RDBReader {
             let value = try takeString()
             note(String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self))
         case .functions:
-            let code = try takeString()
-            warnings.append("a library of functions (\(code.count) bytes) was left out: functions are not supported yet")
+            info.functions.append(try takeString())
         case .slotInfo:
             for _ in 0..<3 { _ = try takeLength() }
         case .functionsBeforeRelease:
             throw bad("it holds functions in the form of a Redis 7.0 release candidate, which no release reads")
         case .moduleAux:
-            throw bad("it holds data of a Redis module, and modules are not supported")
+            let module = RDB.moduleName(try takeBits())
+            // When the module wants it, before the keys or behind them.
+            guard try takeLength() == RDB.ModuleField.unsigned.rawValue else { throw bad("data of the module \(module) does not begin as it should") }
+            _ = try takeLength()
+            warnings.append("data of the module \(module) was left out: modules are not supported")
+            stage = .moduleField
+        }
+    }
+
+    /// Reads over one field of a module's data.
+    private func readModuleField() throws(Stop) {
+        let code = try takeLength()
+        switch RDB.ModuleField(rawValue: code) {
+        case .end: stage = .record
+        case .signed, .unsigned: _ = try takeBits()
+        case .float: _ = try take(4)
+        case .double: _ = try take(8)
+        case .string: try withString { _ in }
+        case nil: throw bad("a field of a module's data is of kind \(code), which means nothing")
         }
     }
 
@@ -348,7 +368,7 @@ final class RDBReader {
 
     private func refuseUnsupported(_ kind: RDB.Kind) throws(Stop) {
         switch kind {
-        case .moduleBeforeRelease, .module, .stream1, .stream2, .stream3, .hashMetadata, .hashMetadataBeforeRelease,
+        case .moduleBeforeRelease, .module, .hashMetadata, .hashMetadataBeforeRelease,
             .hashListpackExpiry, .hashListpackExpiryBeforeRelease:
             throw bad("the key holds \(kind.name), which is not supported")
         default: break
@@ -381,7 +401,7 @@ final class RDBReader {
         let finished = building!
         building = nil
         stage = .record
-        guard finished.builder.count > 0 else {
+        guard finished.builder.isValue else {
             finished.builder.free()
             throw bad("the key holds \(finished.kind.name) without elements")
         }
@@ -490,6 +510,14 @@ final class RDBReader {
     func takeLength() throws(Stop) -> Int {
         guard case .plain(let value) = try takeLengthOrForm() else { throw bad("a string's special form stands where a length belongs") }
         return value
+    }
+
+    /// A whole number of 64 bits in the form of a length.
+    func takeBits() throws(Stop) -> UInt64 {
+        let first = try takeByte()
+        if first == 0x81 { return UInt64(bigEndian: try take(8).loadUnaligned(as: UInt64.self)) }
+        position -= 1
+        return UInt64(try takeLength())
     }
 
     /// A string as an array; for keys, names and elements that are copied anyway.
