@@ -111,8 +111,8 @@ extension Directive {
         .integer("zset-max-listpack-entries", \.sortedSetMaxListpackEntries, count).alias("zset-max-ziplist-entries"),
         .memory("zset-max-listpack-value", \.sortedSetMaxListpackValue, count).alias("zset-max-ziplist-value"),
         .kept("hll-sparse-max-bytes", .memory(count), "3000", because: "there are no HyperLogLogs yet"),
-        .kept("stream-node-max-bytes", .memory(count), "4096", because: "there are no streams yet"),
-        .kept("stream-node-max-entries", .integer(count), "100", because: "there are no streams yet"),
+        .memory("stream-node-max-bytes", \.streamNodeMaxBytes, count),
+        .integer("stream-node-max-entries", \.streamNodeMaxEntries, count),
     ]
 
     private static let limits: [Directive] = [

@@ -138,6 +138,9 @@ public final class StoreConfiguration {
     private var currentSetMaxListpackValue = 64
     var sortedSetMaxListpackEntries = 128
     var sortedSetMaxListpackValue = 64
+    /// Bytes and entries of a stream's node; 0 for no limit.
+    var streamNodeMaxBytes = 4096
+    var streamNodeMaxEntries = 100
 
     /// Bytes, bytes and seconds for normal, replica and pubsub clients; 0 for none.
     var outputLimits: [(hard: Int, soft: Int, seconds: Int)] = [(0, 0, 0), (256 << 20, 64 << 20, 60), (32 << 20, 8 << 20, 60)]

@@ -77,6 +77,7 @@ final class StoreServer: ListenerHandler {
     let discardedOutput: OutputChain
 
     var gate: ServerGate = []
+    var functions = FunctionLibraries()
     /// Changes to the data set since the last snapshot.
     var dirty: Int64 = 0
     var commandsProcessed: UInt64 = 0

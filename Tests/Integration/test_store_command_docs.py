@@ -104,7 +104,11 @@ GETKEYS = ["GET k", "GET", "SET k v", "SET k v GET EX 10", "MSET a 1 b 2", "DEL 
            "BLMPOP 0 2 a b LEFT", "ZMPOP 1 a MIN", "BZMPOP 0 1 a MIN", "SUNIONSTORE d a b", "ZRANGESTORE d s 0 -1", "OBJECT ENCODING k",
            "OBJECT HELP", "MEMORY USAGE k", "CONFIG GET x", "PING", "SUBSCRIBE a b", "SSUBSCRIBE a b", "SPUBLISH a b", "PUBLISH a b",
            "GETEX k PERSIST", "GETDEL k", "WATCH a b", "TOUCH a b", "RESTORE k 0 v", "NOSUCH a b", "CONFIG NOSUCH a", "LCS a b", "EXISTS a a",
-           "HSET h f v", "LPUSH l a b", "ZADD z 1 m", "SADD s m", "SPOP s", "EXPIRE k 1", "XX", "DUMP k", "MOVE k 1", "FLUSHALL", "MIGRATE h 1 k 0 1", "MIGRATE h 1 k 0 1 COPY KEYS a"]
+           "HSET h f v", "LPUSH l a b", "ZADD z 1 m", "SADD s m", "SPOP s", "EXPIRE k 1", "XX", "DUMP k", "MOVE k 1", "FLUSHALL", "MIGRATE h 1 k 0 1", "MIGRATE h 1 k 0 1 COPY KEYS a",
+           "XADD s * f v", "XLEN s", "XREAD STREAMS a b 0 0", "XREAD COUNT 1 STREAMS a 0", "XREAD STREAMS a b c", "XREAD COUNT 1 a 0",
+           "XREADGROUP GROUP g c STREAMS a b > >", "XREADGROUP GROUP g c a b c d", "XREAD COUNT 1 STREAMS a", "XREAD COUNT 1 2 STREAMS",
+           "XREADGROUP GROUP g STREAMS STREAMS a b 1 2", "XREADGROUP GROUP STREAMS c STREAMS a 1", "XGROUP CREATE s g 0", "XGROUP HELP", "XINFO STREAM s", "XCLAIM s g c 0 1-1",
+           "FUNCTION DUMP"]
 
 
 def test_getkeys(vigie_store, redis_server):
@@ -127,8 +131,10 @@ def test_getkeys_of_migrate(vigie_store, redis_server):
 
 
 # Families that have issues of their own.
-LATER = ("asking|bgrewriteaof|bit.*|cluster|eval.*|failover|fcall.*|function|geo.*|getbit|module|pf.*|readonly|readwrite|"
-         "restore-asking|script|setbit|x.*")
+LATER = ("asking|bgrewriteaof|bit.*|cluster|eval.*|failover|fcall.*|geo.*|getbit|module|pf.*|readonly|readwrite|"
+         "restore-asking|script|setbit")
+# Subcommands that need an engine.
+LATER_SUBCOMMANDS = r"function\|(list|stats|kill)"
 
 
 def test_list_names_subcommands_too(vigie_store, redis_server):
@@ -141,7 +147,8 @@ def test_list_names_subcommands_too(vigie_store, redis_server):
 
 def test_no_command_is_missing(vigie_store, redis_server):
     ours, real = infos(vigie_store()), infos(redis_server())
-    missing = [name for name in real if name not in ours and not re.fullmatch(LATER, name.split("|")[0])]
+    missing = [name for name in real if name not in ours and not re.fullmatch(LATER, name.split("|")[0])
+               and not re.fullmatch(LATER_SUBCOMMANDS, name)]
     assert not missing
 
 

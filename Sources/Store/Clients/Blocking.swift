@@ -21,12 +21,15 @@ final class BlockedState {
     let serve: (Client, Database, Argument) -> Bool
     /// Replies when the time is over, or when CLIENT UNBLOCK ends the wait.
     let timedOut: (Client) -> Void
+    /// It is to be tried too when a key is changed or removed by whatever command: a group's stream may be gone (XREADGROUP).
+    let hearsOfChanges: Bool
     var timer: TimerID?
 
     init(
         _ reason: Reason, serve: @escaping (Client, Database, Argument) -> Bool = { _, _, _ in false },
-        timedOut: @escaping (Client) -> Void
+        timedOut: @escaping (Client) -> Void, hearsOfChanges: Bool = false
     ) {
+        self.hearsOfChanges = hearsOfChanges
         self.reason = reason
         self.serve = serve
         self.timedOut = timedOut
@@ -38,6 +41,8 @@ struct BlockingTable {
     var waiting: [DatabaseKey: [Client]] = [:]
     var ready: [DatabaseKey] = []
     var count = 0
+    /// Those of them that hear of every change of their keys.
+    var hearingCount = 0
     /// CLIENT PAUSE: until when (milliseconds since 1970), and whether for writes only.
     var pausedUntil: Int64 = 0
     var pausesWritesOnly = false
@@ -71,8 +76,8 @@ extension StoreServer {
     ///   - timeout: milliseconds, 0 for ever.
     ///   - serve: see `BlockedState`.
     func block(
-        _ client: Client, on keys: [Argument], timeout: Int64, serve: @escaping (Client, Database, Argument) -> Bool,
-        timedOut: @escaping (Client) -> Void
+        _ client: Client, on keys: [Argument], timeout: Int64, hearsOfChanges: Bool = false,
+        serve: @escaping (Client, Database, Argument) -> Bool, timedOut: @escaping (Client) -> Void
     ) {
         if executionDepth > 0 || client.isMaster { return timedOut(client) }
         var names: [DatabaseKey] = []
@@ -84,12 +89,13 @@ extension StoreServer {
             blocking.waiting[name, default: []].append(client)
             client.db.state.pointee.blockedKeys += 1
         }
-        block(client, BlockedState(.keys(names), serve: serve, timedOut: timedOut), timeout: timeout)
+        block(client, BlockedState(.keys(names), serve: serve, timedOut: timedOut, hearsOfChanges: hearsOfChanges), timeout: timeout)
     }
 
     func block(_ client: Client, _ state: BlockedState, timeout: Int64) {
         client.blocked = state
         blocking.count += 1
+        if state.hearsOfChanges { blocking.hearingCount += 1 }
         if timeout > 0 {
             state.timer = loop.schedule(after: .milliseconds(timeout), label: "blocked client's time-out") { [unowned self, weak client] in
                 guard let client, client.blocked === state else { return }
@@ -105,6 +111,7 @@ extension StoreServer {
         guard let state = client.blocked else { return }
         client.blocked = nil
         blocking.count -= 1
+        if state.hearsOfChanges { blocking.hearingCount -= 1 }
         if let timer = state.timer { loop.cancel(timer) }
         switch state.reason {
         case .keys(let names):
@@ -127,6 +134,12 @@ extension StoreServer {
     func signalReady(_ db: Database, _ key: Argument) {
         let name = DatabaseKey(db: db.id, key: key.bytes)
         if blocking.waiting[name] != nil, !blocking.ready.contains(name) { blocking.ready.append(name) }
+    }
+
+    /// Says that all keys of a database may have changed.
+    func signalChanged(_ db: Database) {
+        guard blocking.hearingCount > 0 else { return }
+        for name in Array(blocking.waiting.keys) where name.db == db.id { name.key.withUnsafeBytes { signalReady(db, Argument($0)) } }
     }
 
     /// Serves those who wait for keys that have become ready, in the order in which they came.

@@ -161,6 +161,7 @@ extension StoreServer {
 
     /// A database is about to lose its contents, or to get another's: watched keys that are in either will have changed.
     func touchAllWatched(_ db: Database, replacedBy other: Database? = nil) {
+        signalChanged(db)
         guard db.state.pointee.watchedKeys > 0 else { return }
         if gate.contains(.confirming), !gate.contains(.loading) { confirmation.changedAll(db) }
         for (name, clients) in watches.watchers where name.db == db.id {

@@ -6,5 +6,6 @@ extension StoreServer {
         + stringCommands + keyCommands + migrateCommands + transactionCommands + pubsubCommands
         + replicationCommands + wholeValueCommands
         + listCommands + hashCommands + setCommands
-        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + persistenceCommands + clusterCommands
+        + sortedSetCommands + sortedSetRangeCommands + sortedSetAlgebraCommands + streamCommands + functionCommands
+        + persistenceCommands + clusterCommands
 }

@@ -43,6 +43,7 @@ struct CommandCategories: OptionSet, Sendable {
     static let list = CommandCategories(rawValue: 1 << 5)
     static let hash = CommandCategories(rawValue: 1 << 6)
     static let string = CommandCategories(rawValue: 1 << 7)
+    static let stream = CommandCategories(rawValue: 1 << 10)
     static let pubsub = CommandCategories(rawValue: 1 << 11)
     static let admin = CommandCategories(rawValue: 1 << 12)
     static let fast = CommandCategories(rawValue: 1 << 13)
@@ -55,7 +56,7 @@ struct CommandCategories: OptionSet, Sendable {
 
     static let names: [(CommandCategories, String)] = [
         (.keyspace, "@keyspace"), (.read, "@read"), (.write, "@write"), (.set, "@set"), (.sortedSet, "@sortedset"),
-        (.list, "@list"), (.hash, "@hash"), (.string, "@string"), (.pubsub, "@pubsub"), (.admin, "@admin"),
+        (.list, "@list"), (.hash, "@hash"), (.string, "@string"), (.stream, "@stream"), (.pubsub, "@pubsub"), (.admin, "@admin"),
         (.fast, "@fast"), (.slow, "@slow"), (.blocking, "@blocking"), (.dangerous, "@dangerous"),
         (.connection, "@connection"), (.transaction, "@transaction"), (.scripting, "@scripting"),
     ]
@@ -82,6 +83,8 @@ struct KeyPositions: Sendable {
     static func counted(at index: Int) -> KeyPositions { KeyPositions(first: -index, last: 0, step: 1) }
     /// A destination, then keys counted by an argument behind it.
     static let destinationAndCounted = KeyPositions(first: -2, last: 1, step: 1)
+    /// The first half of what stands behind the word STREAMS, which is looked for from that argument on.
+    static func streams(from start: Int) -> KeyPositions { KeyPositions(first: -start, last: 0, step: 0) }
     static func range(_ first: Int, _ last: Int, _ step: Int = 1) -> KeyPositions { KeyPositions(first: first, last: last, step: step) }
 }
 

@@ -141,7 +141,7 @@ extension StoreServer {
             return nil
         }
         // MIGRATE's list of keys, in place of the one before it, which must be empty then.
-        if let keyword = specifications.lazy.compactMap(\.keyword).first,
+        if let keyword = specifications.lazy.compactMap(\.keyword).first, keyword.start < 0,
             let at = StoreServer.place(of: keyword.word, in: call, from: 2 - command.arity) {
             if call[2 + command.keys.first].count == 0 { return (slot, Array(at + 1..<call.count)) }
             call.reply.error("ERR Invalid arguments specified for command")
@@ -183,6 +183,10 @@ extension StoreServer {
 extension KeyPositions {
     /// Where the keys of a request are; nil when the number of keys that it names is wrong.
     func positions(in arguments: UnsafeMutablePointer<Argument>, _ count: Int) -> [Int]? {
+        if step == 0, first < 0 {
+            guard -first < count, let at = (-first..<count).first(where: { arguments[$0].isWord("streams") }), count - at > 2 else { return nil }
+            return Array(at + 1..<at + 1 + (count - at - 1) / 2)
+        }
         if first < 0 {
             let at = -first
             guard at < count, let number = arguments[at].integer, number > 0, number < Int64(count - at) else { return nil }
@@ -266,7 +270,7 @@ extension Command {
     var group: StaticString {
         let order: [(CommandCategories, StaticString)] = [
             (.transaction, "transactions"), (.pubsub, "pubsub"), (.connection, "connection"), (.string, "string"), (.list, "list"),
-            (.sortedSet, "sorted-set"), (.set, "set"), (.hash, "hash"), (.keyspace, "generic"),
+            (.sortedSet, "sorted-set"), (.set, "set"), (.hash, "hash"), (.stream, "stream"), (.keyspace, "generic"),
         ]
         return order.first { allCategories.contains($0.0) }?.1 ?? "server"
     }

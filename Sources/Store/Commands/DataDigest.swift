@@ -47,6 +47,12 @@ struct DataDigest {
                 DataDigest.seventeenDigits(score).withUnsafeBytes { part.mix(Argument($0)) }
                 add(part)
             }
+        case .stream:
+            Stream(entry).forEach(from: .zero, to: .max) { item in
+                item.id.withText(separator: 0x2E) { mix($0) }
+                item.forEach { value in value.withText { mix($0) } }
+                return true
+            }
         }
         if entry.hasExpiry { add(Argument("!!expire!!")) }
     }

@@ -85,7 +85,7 @@ extension Entry {
         case .quicklist: "quicklist"
         case .intset: "intset"
         case .table: "hashtable"
-        case .sortedTree: "skiplist"
+        case .sortedTree: type == .stream ? "stream" : "skiplist"
         }
     }
 }

@@ -118,7 +118,7 @@ extension StoreServer {
             ("allocator_allocated", report.used), ("allocator_active", report.active), ("allocator_resident", report.allocatorResident),
             ("total_system_memory", report.system), ("total_system_memory_human", human(report.system)), ("used_memory_lua", 0),
             ("used_memory_vm_eval", 0), ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
-            ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
+            ("number_of_functions", 0), ("number_of_libraries", functions.all.count), ("used_memory_vm_functions", 0), ("used_memory_vm_total", 0),
             ("used_memory_vm_total_human", "0B"), ("used_memory_functions", 0), ("used_memory_scripts", 0), ("used_memory_scripts_human", "0B"),
             ("maxmemory", limit), ("maxmemory_human", human(limit)), ("maxmemory_policy", configuration.evictionPolicy.rawValue),
             ("allocator_frag_ratio", ratio(report.allocatorFragmentation)), ("allocator_frag_bytes", report.active - report.used),

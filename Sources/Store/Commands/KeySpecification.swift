@@ -8,11 +8,13 @@ import RESP
 ///     RW access delete (why)      a note
 ///
 /// where `2` is that argument alone, `2..` it and all behind it, `2#` those that it counts, `?` none that could be told
-/// without reading the whole command, and `KEYS-2` all behind that word, which is looked for from that argument on backwards. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
+/// without reading the whole command, and `KEYS-2` all behind that word, which is looked for from that argument on backwards, and `STREAMS+1/2` half of what is behind that
+/// word, which is looked for from that argument on. The flags are those of Redis's key specifications (`RO`, `RW`, `OW`, `RM`; `access`, ...).
 struct KeySpecification {
     enum Place: Equatable {
         /// The last key, counted from the first or, negative, from the end; and how far they are apart.
-        case range(last: Int, step: Int)
+        /// Of as many as that part of them, if `limit` is not 0.
+        case range(last: Int, step: Int, limit: Int = 0)
         case counted
         case unknown
     }
@@ -40,6 +42,11 @@ struct KeySpecification {
         if let dash = last.firstIndex(of: "-"), let start = Int(last[dash...]) {
             keyword = (String(last[..<dash]), start)
             (begin, place) = (nil, .range(last: -1, step: 1))
+            words.removeLast()
+        } else if let plus = last.firstIndex(of: "+") {
+            let numbers = last[plus...].dropFirst().split(separator: "/").map { Int($0)! }
+            keyword = (String(last[..<plus]), numbers[0])
+            (begin, place) = (nil, .range(last: -1, step: 1, limit: numbers[1]))
             words.removeLast()
         } else if last == "?" {
             (begin, place) = (nil, .unknown)
@@ -90,7 +97,7 @@ struct KeySpecification {
         let (type, fields): (StaticString, [(StaticString, Int)]) = switch place {
         case .unknown: ("unknown", [])
         case .counted: ("keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)])
-        case .range(let last, let step): ("range", [("lastkey", last), ("keystep", step), ("limit", 0)])
+        case .range(let last, let step, let limit): ("range", [("lastkey", last), ("keystep", step), ("limit", limit)])
         }
         reply.bulk(type)
         reply.bulk("spec")

@@ -124,8 +124,10 @@ extension StoreServer {
     }
 
     /// Tells replicas what a client that has waited has done.
-    func pass(on command: [[UInt8]], of client: Client, _ db: Database) {
-        feed(db, command)
+    func pass(on command: [[UInt8]], of client: Client, _ db: Database) { pass(on: [command], of: client, db) }
+
+    func pass(on commands: [[[UInt8]]], of client: Client, _ db: Database) {
+        feed(db, commands)
         client.lastWriteOffset = replication.offset
     }
 }

@@ -121,7 +121,7 @@ extension StoreServer {
             i += 1
         }
         let entry = lookup(call.db, call[1])
-        if let entry, entry.type == .string || entry.type == .hash { return call.wrongType() }
+        if let entry, [.string, .hash, .stream].contains(entry.type) { return call.wrongType() }
         if let entry, entry.type == .sortedSet {
             // Redis makes it a large one here, and OBJECT ENCODING tells.
             var set = SortedSet(entry)
@@ -153,7 +153,7 @@ extension StoreServer {
         case .sortedSet:
             let set = SortedSet(entry)
             set.forEach(from: 0, count: set.count, reversed: reversed) { member, _ in result.append(member.bytes) }
-        case .string, .hash: break
+        case .string, .hash, .stream: break
         }
         return result
     }

@@ -10,6 +10,8 @@ enum ValueType: UInt8 {
     case set = 2
     case sortedSet = 3
     case hash = 4
+    // 5 is a module's.
+    case stream = 6
 
     /// The name that TYPE answers.
     var name: StaticString {
@@ -19,6 +21,7 @@ enum ValueType: UInt8 {
         case .set: "set"
         case .sortedSet: "zset"
         case .hash: "hash"
+        case .stream: "stream"
         }
     }
 }
@@ -35,6 +38,7 @@ enum Encoding: UInt8 {
     case quicklist = 4
     case intset = 5
     case table = 6
+    /// A large sorted set (`SortedTree`), or a stream (`IDTree`).
     case sortedTree = 7
 }
 

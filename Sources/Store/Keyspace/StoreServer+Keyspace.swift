@@ -63,10 +63,11 @@ extension StoreServer {
     /// What is executed was decided before, by our master or by ourselves: a time that is over now was not over then.
     var isApplyingMasterStream: Bool { replication.isApplyingStream || gate.contains(.loading) }
 
-    /// Says that a key was changed: watchers and tracking hear of it.
+    /// Says that a key was changed: watchers, tracking and those who wait for a group hear of it.
     @inline(__always)
     func keyChanged(_ db: Database, _ key: Argument) {
         if db.state.pointee.watchedKeys != 0 { touchWatched(db, key) }
+        if blocking.hearingCount != 0 { signalReady(db, key) }
     }
 
     /// Says that a command changed a key: watchers, events and the count of changes.

@@ -4,7 +4,7 @@ import RESP
 /// Goes through all keys and moves what lies on sparse slabs, a little at a time.
 ///
 /// An entry is known to its table only (and, when it expires, to a second one), so that it can be moved. Members of large sets, hashes
-/// and sorted sets are moved too; the nodes of lists and trees are not.
+/// and sorted sets are moved too; the nodes of lists, trees and streams are not.
 struct Defragmentation {
     private(set) var isRunning = false
     private var database = 0

@@ -22,6 +22,7 @@ extension Entry {
             if encoding == .listpack { return memory + Listpack(pointer).memory }
             let index = SortedIndex(pointer)
             return memory + index.members.memory(samples: samples) { SortedElement($0).memory } + index.tree.memory
+        case .stream: return memory + Stream(self).memory(samples: samples)
         }
     }
 }

@@ -16,6 +16,7 @@ extension Heap {
             case list
             /// The nodes of a sorted set's tree.
             case tree
+            case stream
         }
     }
 
@@ -59,6 +60,7 @@ extension Heap {
         case .sortedMembers: return Table<SortedElementKey>(adopting: pointer).release(&left) { SortedElement($0).free() }
         case .list: return QuickList(pointer).release(&left)
         case .tree: return SortedTree(pointer).release(&left)
+        case .stream: return Stream(pointer).release(&left)
         }
     }
 }

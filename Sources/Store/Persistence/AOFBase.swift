@@ -7,8 +7,8 @@ enum AOFBase {
     /// - Parameter progress: called now and then with the number of keys written so far.
     /// - Returns: nil, or what failed.
     static func write(
-        _ path: String, temporary: String, databases: UnsafeMutableBufferPointer<Database>, now: Int64, asSnapshot: Bool,
-        _ configuration: StoreConfiguration, progress: @escaping (Int) -> Void = { _ in }
+        _ path: String, temporary: String, databases: UnsafeMutableBufferPointer<Database>, functions: [[UInt8]], now: Int64,
+        asSnapshot: Bool, _ configuration: StoreConfiguration, progress: @escaping (Int) -> Void = { _ in }
     ) -> SystemError? {
         // Written to the disk in steps, so that the last fsync does not hold up everybody else's.
         let step = configuration.syncsRewriteInSteps ? 4 << 20 : 0
@@ -16,6 +16,7 @@ enum AOFBase {
             if asSnapshot {
                 var info = SnapshotInfo()
                 info.isAppendOnlyBase = true
+                info.functions = functions
                 let writer = RDBWriter(
                     descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots,
                     policy: configuration.evictionPolicy, syncEvery: step)
@@ -25,7 +26,7 @@ enum AOFBase {
             let writer = CommandWriter(descriptor: descriptor, syncEvery: step)
             writer.progress = progress
             if configuration.stampsAppendOnlyFile { writer.raw(AppendOnlyFile.timestamp(now / 1000)) }
-            return writer.write(databases)
+            return writer.write(databases, functions: functions)
         }
     }
 }
@@ -60,7 +61,13 @@ final class CommandWriter {
 
     /// O(n); it stops early when writing fails.
     /// - Returns: 0, or the errno.
-    func write(_ databases: UnsafeMutableBufferPointer<Database>) -> Int32 {
+    func write(_ databases: UnsafeMutableBufferPointer<Database>, functions: [[UInt8]]) -> Int32 {
+        for code in functions {
+            add("FUNCTION")
+            add("LOAD")
+            add(code)
+            emit()
+        }
         for db in databases where db.count > 0 && failure == 0 {
             add("SELECT")
             add(Int64(db.id))
@@ -78,7 +85,7 @@ final class CommandWriter {
 
     func raw(_ text: String) { Array(text.utf8).withUnsafeBytes { buffer.append($0) } }
 
-    private func write(_ entry: Entry) {
+    func write(_ entry: Entry) {
         switch entry.type {
         case .string:
             add("SET")
@@ -107,6 +114,7 @@ final class CommandWriter {
                     }
                 }
             }
+        case .stream: write(Stream(entry), entry.key)
         }
         guard entry.hasExpiry else { return }
         add("PEXPIREAT")
@@ -135,17 +143,17 @@ final class CommandWriter {
 
     // MARK: one command
 
-    private func add(_ word: StaticString) { add(Argument(word)) }
-    private func add(_ number: Int64) { add(Array(number: number)) }
-    private func add(_ word: [UInt8]) { word.withUnsafeBytes { add(Argument($0)) } }
+    func add(_ word: StaticString) { add(Argument(word)) }
+    func add(_ number: Int64) { add(Array(number: number)) }
+    func add(_ word: [UInt8]) { word.withUnsafeBytes { add(Argument($0)) } }
 
-    private func add(_ word: Argument) {
+    func add(_ word: Argument) {
         words.append(contentsOf: word.buffer)
         ends.append(words.count)
     }
 
     /// Ends the command.
-    private func emit() {
+    func emit() {
         words.withUnsafeBufferPointer { bytes in
             withUnsafeTemporaryAllocation(of: Argument.self, capacity: ends.count) { list in
                 var start = 0

@@ -227,10 +227,16 @@ final class AOFLoader {
     private func isTransaction(_ name: Argument) -> Bool { name.isWord("multi") || name.isWord("exec") }
 
     /// What a file may hold: commands that change data, and SELECT. They go by their own names, whatever `rename-command` says.
-    private func slot(_ name: Argument) -> UnsafeMutablePointer<CommandTable.Slot>? {
-        guard let slot = server.commands.find(name) ?? server.commands.all.first(where: { CommandTable.same($0.pointee.name, name) }) else {
+    private func slot(_ name: Argument, _ second: Argument? = nil) -> UnsafeMutablePointer<CommandTable.Slot>? {
+        guard var slot = server.commands.find(name) ?? server.commands.all.first(where: { CommandTable.same($0.pointee.name, name) }) else {
             return nil
         }
+        if let second, !slot.pointee.subcommands.isEmpty {
+            guard let found = slot.pointee.subcommand(second) else { return nil }
+            slot = found
+        }
+        // Of a command by itself it is enough that it may be one.
+        if second == nil, slot.pointee.subcommands.contains(where: { $0.pointee.command.flags.contains(.write) }) { return slot }
         return slot.pointee.command.flags.contains(.write) || slot.pointee.name.isWord("select") ? slot : nil
     }
 
@@ -252,7 +258,7 @@ final class AOFLoader {
             }
             return
         }
-        guard let slot = slot(arguments[0]) else {
+        guard let slot = slot(arguments[0], count > 1 ? arguments[1] : nil) else {
             let name = Quoting.quoted(UnsafeBufferPointer(rebasing: arguments[0].buffer.prefix(128)))
             throw bad("the command \(name) is unknown, or none that an append-only file holds")
         }

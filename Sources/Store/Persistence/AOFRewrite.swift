@@ -125,13 +125,14 @@ extension AppendOnlyFile {
         let (databases, wall) = (server.databases, server.loop.wallMilliseconds)
         let save = BackgroundSave(startedAt: seconds, dirtyBefore: server.dirty)
         let writesSnapshot = configuration.usesSnapshotPreamble
+        let functions = server.functions.codes
         let base = folder
         rewrite.writesSnapshot = writesSnapshot
         save.pid = try server.forkWriter(named: "redis-aof-rewrite", save, { [self] progress in
             let temporary = "\(base)/temp-rewriteaof-\(getpid()).aof"
             return AOFBase.write(
-                temporaryBase(getpid()), temporary: temporary, databases: databases, now: wall, asSnapshot: writesSnapshot, configuration,
-                progress: progress)
+                temporaryBase(getpid()), temporary: temporary, databases: databases, functions: functions, now: wall,
+                asSnapshot: writesSnapshot, configuration, progress: progress)
         }) { [weak self] status in self?.ended(status) }
         save.temporary = "\(base)/temp-rewriteaof-\(save.pid).aof"
         rewrite.child = save

@@ -129,8 +129,8 @@ extension AppendOnlyFile {
             let name = next.replaceBase(prefix: prefix, isSnapshot: isSnapshot, keepingIncrements: 0)
             logger.notice("Creating AOF base file \(name) on server start")
             let error = AOFBase.write(
-                "\(folder)/\(name)", temporary: "\(folder)/temp-\(name)", databases: server.databases, now: server.loop.wallMilliseconds,
-                asSnapshot: isSnapshot, configuration)
+                "\(folder)/\(name)", temporary: "\(folder)/temp-\(name)", databases: server.databases, functions: server.functions.codes,
+                now: server.loop.wallMilliseconds, asSnapshot: isSnapshot, configuration)
             if let error { throw error }
             sizeBefore = DurableFile.size(of: "\(folder)/\(name)") ?? 0
         }

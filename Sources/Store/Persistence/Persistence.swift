@@ -61,7 +61,12 @@ final class Persistence {
         }
     }
 
-    private var info: SnapshotInfo { server.replication.snapshotInfo }
+    /// What the snapshot says beside the data: of the replication stream at this moment, and the functions.
+    private var info: SnapshotInfo {
+        var info = server.replication.snapshotInfo
+        info.functions = server.functions.codes
+        return info
+    }
 
     // MARK: saving
 
@@ -247,6 +252,8 @@ extension StoreServer {
             }
         }
         RDBReader.release(fresh)
+        for code in reader.info.functions { functions.keep(code) }
+        noteFunctions()
     }
 
     /// Puts what a reader has read in place of the data set, all at once, and leaves the old one to be freed.
@@ -257,5 +264,6 @@ extension StoreServer {
             db.swapContents(with: fresh[db.id])
         }
         RDBReader.release(fresh)
+        adopt(functions: reader.info.functions)
     }
 }

@@ -87,6 +87,22 @@ enum RDB {
         case compressed = 3
     }
 
+    /// What a module's data is made of, each behind its kind.
+    enum ModuleField: Int {
+        case end = 0
+        case signed = 1
+        case unsigned = 2
+        case float = 3
+        case double = 4
+        case string = 5
+    }
+
+    /// The name in a module's number: nine letters of 6 bits, above 10 bits of a version.
+    static func moduleName(_ number: UInt64) -> String {
+        let letters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+        return String((0..<9).map { letters[Int(number >> (58 - 6 * UInt64($0)) & 63)] })
+    }
+
     /// How a node of a `quicklist2` lies in the file.
     enum NodeForm: Int {
         case plain = 1
@@ -115,4 +131,6 @@ struct SnapshotInfo {
     var replicationOffset: Int64?
     /// It is the base of an append-only file.
     var isAppendOnlyBase = false
+    /// The code of libraries of functions.
+    var functions: [[UInt8]] = []
 }

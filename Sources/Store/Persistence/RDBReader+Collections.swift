@@ -11,6 +11,7 @@ enum CollectionBuilder {
     case sortedSet(SortedIndex, elements: [UnsafeMutableRawPointer], longest: Int)
     /// A small one that came as a whole.
     case smallSortedSet(Listpack)
+    case stream(StreamBuilder)
 
     /// So many members of a sorted set are looked for together: their buckets are waited for together then.
     static let batch = 32
@@ -22,7 +23,14 @@ enum CollectionBuilder {
         case .hash(let hash): hash.count
         case .sortedSet(_, let elements, _): elements.count
         case .smallSortedSet(let pack): pack.count / 2
+        case .stream(let builder): builder.stream.count
         }
+    }
+
+    /// What is empty is no value; a stream may be.
+    var isValue: Bool {
+        if case .stream = self { return true }
+        return count > 0
     }
 
     func free() {
@@ -34,6 +42,7 @@ enum CollectionBuilder {
             for element in elements.suffix(elements.count % CollectionBuilder.batch) { SortedElement(element).free() }
             index.release()
         case .smallSortedSet(let pack): pack.free()
+        case .stream(let builder): builder.stream.free()
         }
     }
 
@@ -67,6 +76,7 @@ enum CollectionBuilder {
             var set = SortedSet.adopt(pack)
             set.convertIfLarge(SortedSet.Limits(configuration, heap))
             return (.sortedSet, set.encoding, set.pointer)
+        case .stream(let builder): return (.stream, .sortedTree, builder.stream.pointer)
         }
     }
 }
@@ -81,6 +91,13 @@ extension RDBReader {
         default: isWhole = false
         }
         let elements = isWhole ? 1 : try takeLength()
+        switch kind {
+        case .stream1, .stream2, .stream3:
+            // Behind its nodes there is always something.
+            let builder = StreamBuilder(stream: .make(heap), part: elements > 0 ? .nodes(left: elements) : .state)
+            return Building(kind: kind, builder: .stream(builder), remaining: 1, total: 1)
+        default: break
+        }
         return Building(kind: kind, builder: emptyBuilder(kind, expected: believable(elements)), remaining: elements, total: elements)
     }
 
@@ -112,6 +129,8 @@ extension RDBReader {
         case .hashZipmap: try adoptHash(try readZipmap())
         case .sortedSetListpack: try adoptSortedSet(try readListpack())
         case .sortedSetZiplist: try adoptSortedSet(try readZiplist())
+        case .stream1, .stream2, .stream3:
+            if try !readStreamPart() { return }
         default: preconditionFailure("kind \(building!.kind) is not read element by element")
         }
         building!.remaining -= 1

@@ -8,27 +8,26 @@
 ///
 /// Source: `RDB_OPCODE_MODULE_AUX` and `RDB_MODULE_OPCODE_*` of Redis's `rdb.h`, and the comment above `moduleTypeEncodeId`.
 extension RDBReader {
-    func skipModuleAux() throws(Stop) {
-        let module = RDBReader.moduleName(try takeWideLength())
-        guard try takeLength() == 2 else { throw bad("the data of the module '\(module)' does not begin with a number") }
-        _ = try takeWideLength()
-        while true {
-            switch try takeLength() {
-            case 0:
-                warn("data of the module '\(module)' beside the keys was left out: modules are not supported")
-                return
-            case 1, 2: _ = try takeWideLength()
-            case 3: _ = try take(4)
-            case 4: _ = try take(8)
-            case 5: try withString { _ in }
-            case let other: throw bad("a field of kind \(other) in the data of the module '\(module)'; 0 to 5 are known")
-            }
+    func beginModule() throws(Stop) {
+        let module = RDB.moduleName(try takeWideLength())
+        guard try takeLength() == RDB.ModuleField.unsigned.rawValue else {
+            throw bad("the data of the module '\(module)' does not begin with a number")
         }
+        _ = try takeLength()
+        warn("data of the module '\(module)' beside the keys was left out: modules are not supported")
+        stage = .moduleField
     }
 
-    private static let moduleLetters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-
-    static func moduleName(_ id: UInt64) -> String {
-        String(decoding: (0..<9).map { moduleLetters[Int(id >> UInt64(10 + 6 * (8 - $0))) & 63] }, as: UTF8.self)
+    /// Reads over one field of a module's data.
+    func readModuleField() throws(Stop) {
+        let code = try takeLength()
+        switch RDB.ModuleField(rawValue: code) {
+        case .end: stage = .record
+        case .signed, .unsigned: _ = try takeWideLength()
+        case .float: _ = try take(4)
+        case .double: _ = try take(8)
+        case .string: try withString { _ in }
+        case nil: throw bad("a field of kind \(code) in the data of a module; 0 to 5 are known")
+        }
     }
 }

@@ -40,10 +40,11 @@ final class RDBReader {
         var now: Int64 = 0
     }
 
-    private enum Stage {
+    enum Stage {
         case magic
         case record
         case element
+        case moduleField
         case checksum
         case done
     }
@@ -85,7 +86,7 @@ final class RDBReader {
     /// Of everything before `unchecked`, a place in `memory`; the rest up to `start` follows in larger pieces than units are.
     private var checksum = CRC64()
     private var unchecked = 0
-    private var stage = Stage.magic
+    var stage = Stage.magic
 
     private var current: Database
     private var expiry: Int64?
@@ -197,6 +198,7 @@ final class RDBReader {
         case .magic: "its header"
         case .record: "a record"
         case .element: "\(building!.kind.name) with \(building!.remaining) elements to come"
+        case .moduleField: "a module's data"
         case .checksum: "its checksum"
         case .done: "nothing"
         }
@@ -250,6 +252,7 @@ final class RDBReader {
         case .magic: try readMagic()
         case .record: try readRecord()
         case .element: try readElement()
+        case .moduleField: try readModuleField()
         case .checksum: try readChecksum()
         case .done: break
         }
@@ -319,14 +322,13 @@ final class RDBReader {
             let value = try takeString()
             note(String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self))
         case .functions:
-            let code = try takeString()
-            warnings.append("a library of functions (\(code.count) bytes) was left out: functions are not supported yet")
+            info.functions.append(try takeString())
         case .slotInfo:
             for _ in 0..<3 { _ = try takeLength() }
         case .functionsBeforeRelease:
             throw bad("it holds functions in the form of a Redis 7.0 release candidate, which no release reads")
         case .moduleAux:
-            try skipModuleAux()
+            try beginModule()
         }
     }
 
@@ -352,7 +354,7 @@ final class RDBReader {
 
     private func refuseUnsupported(_ kind: RDB.Kind) throws(Stop) {
         switch kind {
-        case .moduleBeforeRelease, .module, .stream1, .stream2, .stream3, .hashMetadata, .hashMetadataBeforeRelease,
+        case .moduleBeforeRelease, .module, .hashMetadata, .hashMetadataBeforeRelease,
             .hashListpackExpiry, .hashListpackExpiryBeforeRelease:
             throw bad("the key holds \(kind.name), which is not supported")
         default: break
@@ -385,7 +387,7 @@ final class RDBReader {
         let finished = building!
         building = nil
         stage = .record
-        guard finished.builder.count > 0 else {
+        guard finished.builder.isValue else {
             finished.builder.free()
             throw bad("the key holds \(finished.kind.name) without elements")
         }

@@ -73,6 +73,7 @@ final class RDBWriter {
     func write(_ databases: UnsafeMutableBufferPointer<Database>, _ info: SnapshotInfo, now: Int64) -> Int32 {
         raw(RDB.magic)
         writeAux(info, now: now)
+        for code in info.functions { write(function: code) }
         for db in databases where db.count > 0 && failure == 0 { write(db) }
         opcode(.end)
         flush()
@@ -92,6 +93,12 @@ final class RDBWriter {
             aux("repl-offset", info.replicationOffset ?? 0)
         }
         aux("aof-base", info.isAppendOnlyBase ? 1 : 0)
+    }
+
+    /// A library of functions.
+    func write(function code: [UInt8]) {
+        opcode(.functions)
+        code.withUnsafeBytes { string(Argument($0)) }
     }
 
     private func write(_ db: Database) {
@@ -132,7 +139,7 @@ final class RDBWriter {
     func kind(of entry: Entry) -> RDB.Kind {
         switch entry.type {
         case .string: .string
-        case .list, .set, .hash, .sortedSet: collectionKind(of: entry)
+        case .list, .set, .hash, .sortedSet, .stream: collectionKind(of: entry)
         }
     }
 
@@ -174,6 +181,13 @@ final class RDBWriter {
             byte(0x81)
             number(UInt64(value).bigEndian)
         }
+    }
+
+    /// A whole number of 64 bits in the form of a length.
+    func length(bits value: UInt64) {
+        if value <= UInt64(UInt32.max) { return length(Int(value)) }
+        byte(0x81)
+        number(value.bigEndian)
     }
 
     /// A string: as an integer where its text is one, compressed where that pays, else as it is.

@@ -15,12 +15,30 @@ enum ValueDump {
         }
         writer.byte(writer.kind(of: entry).rawValue)
         writer.writeValue(entry)
-        writer.number(UInt16(RDB.version).littleEndian)
         writer.flush()
+        return sealed(bytes)
+    }
+
+    /// The bytes with their footer: version and checksum.
+    static func sealed(_ bytes: [UInt8]) -> [UInt8] {
+        var bytes = bytes
+        withUnsafeBytes(of: UInt16(RDB.version).littleEndian) { bytes.append(contentsOf: $0) }
         var checksum = CRC64()
         bytes.withUnsafeBytes { checksum.update($0) }
         withUnsafeBytes(of: checksum.value.littleEndian) { bytes.append(contentsOf: $0) }
         return bytes
+    }
+
+    /// How many bytes there are before the footer; nil when the version is unknown or the checksum is wrong.
+    static func unsealed(_ dump: Argument) -> Int? {
+        guard dump.count >= footerSize else { return nil }
+        let end = dump.count - footerSize
+        let version = Int(UInt16(littleEndian: (dump.raw + end).loadUnaligned(as: UInt16.self)))
+        guard version <= RDB.versionMax else { return nil }
+        let said = UInt64(littleEndian: (dump.raw + end + 2).loadUnaligned(as: UInt64.self))
+        var checksum = CRC64()
+        checksum.update(UnsafeRawBufferPointer(start: dump.raw, count: end + 2))
+        return said == checksum.value ? end : nil
     }
 
     enum Outcome {
@@ -32,14 +50,7 @@ enum ValueDump {
 
     /// Makes an entry of a dump, by reading a file that holds nothing else.
     static func read(_ dump: Argument, _ key: Argument, expiry: Int64?, server: StoreServer) -> Outcome {
-        guard dump.count >= footerSize else { return .damaged }
-        let end = dump.count - footerSize
-        let version = Int(UInt16(littleEndian: (dump.raw + end).loadUnaligned(as: UInt16.self)))
-        guard version <= RDB.versionMax else { return .damaged }
-        let said = UInt64(littleEndian: (dump.raw + end + 2).loadUnaligned(as: UInt64.self))
-        var checksum = CRC64()
-        checksum.update(UnsafeRawBufferPointer(start: dump.raw, count: end + 2))
-        guard said == checksum.value else { return .damaged }
+        guard let end = unsealed(dump) else { return .damaged }
         // An opcode in place of a kind would be a record of another sort.
         guard end > 0, RDB.Kind(rawValue: dump[0]) != nil else { return .unreadable }
 

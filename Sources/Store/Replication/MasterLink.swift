@@ -306,6 +306,7 @@ final class MasterLink: ConnectionHandler {
         guard let reader, let history else { return false }
         let keys = reader.keysLoaded
         let selected = reader.info.replicationDatabase ?? 0
+        server.adopt(functions: reader.info.functions)
         replication.adopt(reader.takeDatabases(), replicationID: history.replicationID, offset: history.offset)
         replication.streamDatabase = selected
         dropTransfer()

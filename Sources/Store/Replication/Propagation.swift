@@ -36,7 +36,7 @@ extension StoreServer {
         if propagation.replacements.isEmpty {
             feed(db, arguments, count)
         } else {
-            for command in propagation.replacements { feed(db, command) }
+            feed(db, propagation.replacements)
         }
         client.lastWriteOffset = replication.offset
     }
@@ -52,6 +52,15 @@ extension StoreServer {
     func feed(_ db: Database, _ command: [[UInt8]]) {
         guard propagation.isOn else { return }
         withArguments(command) { feed(db, $0, $1) }
+    }
+
+    /// Passes several commands on, of which either all or none are to be executed.
+    func feed(_ db: Database, _ commands: [[[UInt8]]]) {
+        guard propagation.isOn else { return }
+        let needsTransaction = commands.count > 1 && executionDepth == 0
+        if needsTransaction { feedEverybody(db, "MULTI") }
+        for command in commands { feed(db, command) }
+        if needsTransaction { feedEverybody(db, "EXEC") }
     }
 
     /// Begins a transaction on the wire and in the file, if one is being executed and it is the first change of it.

@@ -29,7 +29,7 @@ final class SnapshotTransfer: ConnectionHandler {
         for client in receivers { client.output.append("$EOF:\(mark)\r\n") }
         let info = SnapshotInfo(
             replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
-            replicationOffset: replication.stream.end)
+            replicationOffset: replication.stream.end, functions: server.functions.codes)
         let isEmpty = receivers.allSatisfy { $0.replica?.wantsNoData == true }
         let databases = isEmpty ? UnsafeMutableBufferPointer(start: nil, count: 0) : server.databases
         let now = server.loop.wallMilliseconds

@@ -13,6 +13,7 @@ import RESP
 ///              table              `Table<HashField>`
 ///     zset     listpack           `Listpack` of members and scores in turn
 ///              sortedTree         `SortedIndex`
+///     stream   sortedTree         `Stream`
 extension Entry {
     /// The table of a large set's, hash's or sorted set's members, whatever its elements are: for touching, not for finding.
     var memberTable: Table<EntryElement>? {
@@ -26,7 +27,7 @@ extension Entry {
     /// The tree of a large sorted set.
     var sortedTree: SortedTree? { type == .sortedSet && encoding == .sortedTree ? SortedIndex(pointer).tree : nil }
 
-    /// Frees the block of a list, set, hash or sorted set; what is large is left to `Heap.reclaim`. O(1).
+    /// Frees the block of a list, set, hash, sorted set or stream; what is large is left to `Heap.reclaim`. O(1).
     @inline(never)
     func freeCollection() {
         switch type {
@@ -46,6 +47,9 @@ extension Entry {
             heap.bury(.sortedMembers, index.members.pointer)
             heap.bury(.tree, index.tree.pointer)
             index.freeHead()
+        case .stream:
+            let stream = Stream(self)
+            if stream.isLarge { heap.bury(.stream, pointer) } else { stream.free() }
         case .set: StoredSet(self).free()
         case .hash: StoredHash(self).free()
         case .sortedSet: SortedSet(self).release()

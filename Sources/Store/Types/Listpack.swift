@@ -174,6 +174,14 @@ struct Listpack {
     mutating func append(_ value: ListpackValue) { insert(ListpackEntry(value), before: end) }
     mutating func prepend(_ value: Argument) { insert(ListpackEntry(value), before: start) }
 
+    /// Makes room for `count` further entries, `size` bytes together, at the end. O(1) but for moving the listpack.
+    /// - Returns: where they are to be written.
+    mutating func extend(by size: Int, count: Int) -> Pointer {
+        let place = resize(at: end, from: 0, to: size)
+        if entries != Listpack.unknownCount { entries = UInt16(clamping: Int(entries) + count) }
+        return place
+    }
+
     /// Inserts before the entry at `p`, or at the end mark. O(n).
     /// - Returns: where the new entry is.
     @discardableResult

@@ -25,6 +25,7 @@ extension Entry {
             let made = SortedIndex(heap)
             SortedSet(self).forEach { made.add($0, $1) }
             return made.pointer
+        case (.stream, _): return Stream(self).copied(heap).pointer
         }
     }
 }

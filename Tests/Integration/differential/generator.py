@@ -54,7 +54,7 @@ VALUES = [b"", b"v", b"value", b"10", b"-1", b"0", b"5", b"3.14", b"922337203685
           b"w" * 65, b"q" * 300, b"99999999999999999999", b"10000", b"9999", b"-9999", b"1.0", b"17179869184.5", b"a{1}", b"100000000000000000000000"]
 PATTERNS = [b"*", b"k*", b"?1", b"[stl]*", b"[^s]?", b"[a-m]*", b"\\*", b"*1*", b"", b"s0", b"[", b"[a", b"[]", b"h[0-2]", b"**", b"*\\", b"[z-a]?", b"a*",
             b"[\\]]*", b"?", b"??", b"x*y", b"[^", b"[-]"]
-KINDS = "slhtz"
+KINDS = "slhtzx"
 
 
 class Generator:
@@ -70,7 +70,7 @@ class Generator:
     # -- keys
 
     def key(self, kind):
-        """Mostly one that holds what `kind` says: s(tring), l(ist), h(ash), t (set), z (sorted set)."""
+        """Mostly one that holds what `kind` says: s(tring), l(ist), h(ash), t (set), z (sorted set), x (stream)."""
         n = self.rng.random()
         if n < 0.90:
             return b"%s%d" % (kind.encode(), self.rng.randrange(5))
@@ -83,6 +83,7 @@ class Generator:
     h = property(lambda self: self.key("h"))
     t = property(lambda self: self.key("t"))
     z = property(lambda self: self.key("z"))
+    x = property(lambda self: self.key("x"))
     any = property(lambda self: self.key(self.choice(KINDS)))
 
     def keys(self, kind, low=1, high=4):

@@ -15,6 +15,8 @@ KNOWN = [
      and real == ("$", b"quicklist")),
     ("a time-out beyond what 64 bits count is out of range (7.2); 7.0 calls it negative",
      lambda op, ours, real: op.words[0].upper().startswith(b"B") and real[0] == "-" and ours == ("-", b"ERR timeout is out of range")),
+    ("XREADGROUP and XREAD say which of them is unbalanced (7.2)",
+     lambda op, ours, real: real[0] == "-" and real[1].startswith(b"ERR Unbalanced XREAD list") and ours[0] == "-" and ours[1].startswith(b"ERR Unbalanced '")),
     ("scores are written with the fewest digits (7.2)",
      lambda op, ours, real: op.words[0].upper().lstrip(b"B")[:1] == b"Z" and same_scores(ours, real)),
 ]

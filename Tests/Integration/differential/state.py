@@ -1,13 +1,16 @@
 """The whole data set of two servers, compared: keys, types, encodings, times, values, and the dumps where they must agree."""
 
-from .comparing import same_scores
+from .comparing import of_stream, same_scores
 from .wire import parse_all
 
+# Where a reader's key is, if not behind its name.
+KEY = object()
 READERS = {
+    b"stream": [b"XINFO", b"STREAM", KEY, b"FULL", b"COUNT", 0],
     b"string": [b"GET"], b"list": [b"LRANGE", 0, -1], b"set": [b"SMEMBERS"], b"hash": [b"HGETALL"], b"zset": [b"ZRANGE", 0, -1, b"WITHSCORES"],
 }
 # Encodings whose bytes are Redis's own whatever way they came about.
-EXACT = {b"int", b"embstr", b"raw", b"intset", b"listpack"}
+EXACT = {b"stream", b"int", b"embstr", b"raw", b"intset", b"listpack"}
 # What 7.2 has other encodings for.
 OF_7_2 = {(b"set", b"listpack", b"hashtable"), (b"list", b"listpack", b"quicklist")}
 TOLERANCE_MS = 5000
@@ -29,7 +32,11 @@ def _canonical(kind, value):
     if kind == b"hash":
         items = [item[1] for item in value[1]]
         return sorted(zip(items[::2], items[1::2]))
-    return value
+    return of_stream(value) if kind == b"stream" else value
+
+
+def _request(reader, key):
+    return [key if word is KEY else word for word in reader] if KEY in reader else [reader[0], key, *reader[1:]]
 
 
 def _contents(side, db):
@@ -41,7 +48,7 @@ def _contents(side, db):
         if kind not in READERS:
             continue
         reader = READERS[kind]
-        requests += [[b"OBJECT", b"ENCODING", key], [b"PEXPIRETIME", key], [reader[0], key, *reader[1:]], [b"DUMP", key]]
+        requests += [[b"OBJECT", b"ENCODING", key], [b"PEXPIRETIME", key], _request(reader, key), [b"DUMP", key]]
     replies = _run(side, requests)
     found, place = {}, 0
     for key, kind in zip(keys, types):
@@ -49,7 +56,7 @@ def _contents(side, db):
             continue
         encoding, time, value, dump = replies[place:place + 4]
         place += 4
-        found[key] = (kind, encoding[1], time[1], _canonical(kind, value), value, dump[1])
+        found[key] = (kind, encoding[1], time[1], _canonical(kind, value), of_stream(value, isDated=True) if kind == b"stream" else value, dump[1])
     return found
 
 

@@ -27,7 +27,25 @@ def _value(client, kind, key):
         # Redis 7.0 writes doubles with 17 digits, 7.2 as short as they can be: compared as numbers.
         flat = client.value("ZRANGE", key, 0, -1, "WITHSCORES")
         return [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
+    if kind == b"stream":
+        return (_stream(client.value("XINFO", "STREAM", key, "FULL", "COUNT", 0)), client.value("XRANGE", key, "-", "+"))
     raise AssertionError(f"{key!r} is a {kind!r}")
+
+
+# The nodes of a radix tree, which is not ours, and times that an append-only file does not keep.
+_NOT_KEPT = (b"radix-tree-keys", b"radix-tree-nodes", b"seen-time", b"active-time")
+
+
+def _stream(reply):
+    """XINFO's reply without what is not kept."""
+    if not isinstance(reply, list):
+        return reply
+    kept, skips = [], False
+    for item in reply:
+        if not skips and item not in _NOT_KEPT:
+            kept.append(_stream(item))
+        skips = not skips and item in _NOT_KEPT
+    return kept
 
 
 def fill(server):
@@ -54,5 +72,28 @@ def fill(server):
         do("HSET", "hash-wide", "f", "y" * 1000)
         do("ZADD", "zset-odd", "inf", "a", "-inf", "b", "0.1", "c", "1e-300", "d", "12345678901234567", "e")
         do("EXPIRE", "hash-small", "1000")
+        _fill_streams(do)
         do("SELECT", "3")
         do("SET", "elsewhere", "3")
+
+
+def _fill_streams(do):
+    """Streams with gaps, with several forms of entries, without entries; groups with and without anything pending."""
+    for i in range(1, 1001):
+        do("XADD", "stream-large", f"{i}-{i % 3}", *(("name", f"n{i}", "age", i) if i % 10 else ("other", "x" * i, b"\x00\xff", "-7")))
+    for i in range(3, 990, 7):
+        do("XDEL", "stream-large", f"{i}-{i % 3}")
+    do("XTRIM", "stream-large", "MAXLEN", 700)
+    do("XADD", "stream-small", "18446744073709551610-18446744073709551600", "f", "v")
+    do("XSETID", "stream-small", "18446744073709551615-5", "ENTRIESADDED", 12, "MAXDELETEDID", "7-7")
+    do("XGROUP", "CREATE", "stream-empty", "waiting", "0", "MKSTREAM")
+    do("XADD", "stream-emptied", "5-5", "f", "v")
+    do("XDEL", "stream-emptied", "5-5")
+    do("XGROUP", "CREATE", "stream-large", "readers", "0")
+    do("XGROUP", "CREATE", "stream-large", "readers\r\n", "$")
+    do("XGROUP", "CREATECONSUMER", "stream-large", "readers", "idle")
+    do("XREADGROUP", "GROUP", "readers", "one", "COUNT", 100, "STREAMS", "stream-large", ">")
+    do("XREADGROUP", "GROUP", "readers", "two", "COUNT", 50, "STREAMS", "stream-large", ">")
+    do("XACK", "stream-large", "readers", *(entry for i in range(400, 450) for entry in (f"{i}-{i % 3}",)))
+    do("XAUTOCLAIM", "stream-large", "readers", "three", 0, "-", "COUNT", 20)
+    do("EXPIRE", "stream-small", "1000")

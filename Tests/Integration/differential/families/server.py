@@ -11,10 +11,13 @@ THRESHOLDS = {
     "zset-max-listpack-value": [0, 1, 4, 64],
     "set-max-intset-entries": [0, 1, 3, 8, 512],
     "list-compress-depth": [0, 1],
+    "stream-node-max-entries": [0, 1, 3, 10, 100],
+    "stream-node-max-bytes": [0, 64, 300, 4096],
 }
 DEFAULTS = {
     "list-max-listpack-size": -2, "hash-max-listpack-entries": 128, "hash-max-listpack-value": 64,
     "zset-max-listpack-entries": 128, "zset-max-listpack-value": 64, "set-max-intset-entries": 512, "list-compress-depth": 0,
+    "stream-node-max-entries": 100, "stream-node-max-bytes": 4096,
 }
 
 

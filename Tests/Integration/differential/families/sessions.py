@@ -75,6 +75,37 @@ FEEDS = [
     (1, lambda g: ["FLUSHALL"]),
     (1, lambda g: ["LREM", _l(g), 0, g.value]),
 ]
+
+
+def _x(g):
+    return g.choice([b"x0", b"x1"]) if g.chance(0.97) else g.any
+
+
+def _behind(g):
+    return g.choice([b"$", b"$", b"0", b"%d" % g.rng.randint(0, 30)])
+
+
+STREAM_WAITS = [
+    (6, lambda g: ["XREAD", *g.maybe(0.4, "COUNT", g.rng.randint(1, 3)), "BLOCK", 0, "STREAMS", *(lambda keys: keys + [_behind(g) for _ in keys])(_few(g, _x))]),
+    # Consumers are there already (see STREAM_FEEDS): 7.2 makes them at another moment than 7.0.
+    (8, lambda g: ["XREADGROUP", "GROUP", g.choice([b"g", b"h"]), g.choice([b"c", b"d"]), *g.maybe(0.4, "COUNT", g.rng.randint(1, 3)), *g.maybe(0.2, "NOACK"),
+                   "BLOCK", 0, "STREAMS", _x(g), g.choice([b">", b">", b">", b"0"])]),
+    (1, lambda g: [Op([], action="close"), Op(["XREAD", "BLOCK", 10, "STREAMS", _x(g), b"$"]), Op([], action="sleep")]),
+]
+STREAM_FEEDS = [
+    (10, lambda g: ["XADD", _x(g), b"%d-*" % g.rng.randint(1, 30), b"f", g.value]),
+    (4, lambda g: ["XADD", _x(g), b"%d-*" % g.rng.randint(30, 40), b"f", g.value]),
+    (5, lambda g: [Op([*words]) for key, group in [(_x(g), g.choice([b"g", b"h"]))]
+                   for words in (["XGROUP", "CREATE", key, group, g.choice([b"0", b"$"]), "MKSTREAM"], ["XGROUP", "CREATECONSUMER", key, group, b"c"],
+                                 ["XGROUP", "CREATECONSUMER", key, group, b"d"])]),
+    (2, lambda g: ["XGROUP", "DESTROY", _x(g), g.choice([b"g", b"h"])]),
+    (2, lambda g: ["XGROUP", "SETID", _x(g), g.choice([b"g", b"h"]), g.choice([b"0", b"$"])]),
+    (2, lambda g: ["XDEL", _x(g), b"%d-0" % g.rng.randint(1, 30)]),
+    (2, lambda g: ["XLEN", _x(g)]),
+    (2, lambda g: ["XPENDING", _x(g), b"g"]),
+    (1, lambda g: ["XTRIM", _x(g), "MAXLEN", g.rng.randint(0, 3)]),
+    (1, lambda g: ["COPY", _x(g), _x(g), "REPLACE"]),
+]
 MULTI = [
     (4, lambda g: ["MULTI"]),
     (4, lambda g: ["EXEC"]),
@@ -145,6 +176,8 @@ SESSIONS = [
     WAITS + FEEDS,
     WAITS + FEEDS + MULTI + ENDS,
     WATCHES + MULTI + FEEDS,
+    STREAM_WAITS + STREAM_FEEDS,
+    STREAM_WAITS + STREAM_FEEDS + MULTI + ENDS,
     MESSAGES,
     MESSAGES + MULTI + ENDS,
     WAITS + FEEDS + MULTI + WATCHES + MESSAGES + ENDS,
