@@ -257,6 +257,8 @@ final class StoreServer: ListenerHandler {
         if gate.contains(.confirming) { confirmation.settleTheRest() }
         appendOnlyFile.beforeFlush()
         replication.beforeFlush()
+        // Nobody wants it: what clients without replies would have been told.
+        if !discardedOutput.isEmpty { discardedOutput.discardAll() }
         reclaimLater()
     }
 

@@ -227,3 +227,16 @@ def test_many_clients_at_once(vigie_store):
     for client in clients:
         client.close()
     wait_until(lambda: store.info("clients")["connected_clients"] == "1", 5)
+
+
+def test_replies_that_nobody_wants_take_no_memory(vigie_store):
+    store = vigie_store()
+    store.call("SET", "large", "x" * 10_000)
+    with store.raw() as client:
+        before = store.process.resident_bytes()
+        client.send("CLIENT", "REPLY", "OFF")
+        for _ in range(100):
+            client.send_raw(encode("GET", "large") * 100)
+        client.send("CLIENT", "REPLY", "ON")
+        assert client.read() == b"+OK\r\n"
+        assert store.process.resident_bytes() - before < 40 << 20, "a hundred megabytes of replies"

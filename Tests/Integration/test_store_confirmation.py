@@ -289,6 +289,21 @@ def test_a_wait_that_ends_with_nothing_waits_for_who_took_it(ours):
         assert blocked.read() == b"*-1\r\n"
 
 
+def test_a_migrated_key_is_gone_when_that_is_confirmed(ours, vigie_store):
+    target = vigie_store()
+    ours.call("SET", "k", "v")
+    ours.freeze()
+    with ours.raw() as client, ours.raw() as reader:
+        client.send("MIGRATE", "127.0.0.1", target.port, "k", 0, 5000)
+        wait_until(lambda: target.call("GET", "k") == b"v", 5)
+        assert waits(client)
+        reader.send("GET", "k")
+        assert waits(reader)
+        ours.thaw()
+        assert client.read() == b"+OK\r\n"
+        assert reader.read() == b"$-1\r\n"
+
+
 def test_wait_still_works(pair):
     with pair.raw() as client:
         assert client.call("SET", "key", "1") == b"+OK\r\n"
