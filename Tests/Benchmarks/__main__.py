@@ -7,6 +7,7 @@
     make bench BENCH="idle"
     make bench BENCH="snapshots"                          SAVE, and loading at start
     make bench BENCH="aof --rounds 5"                     throughput with the append-only file
+    make bench BENCH="replication"                        CPU of masters and replicas, full and partial synchronisation
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
     make bench BENCH="growth --grow-to 10000000"          the longest turn of the loop while keys go in (root: SCHED_FIFO)
 
@@ -30,13 +31,14 @@ import eviction  # noqa: E402
 import growth  # noqa: E402
 import latency  # noqa: E402
 import memory  # noqa: E402
+import replication  # noqa: E402
 import snapshots  # noqa: E402
 import throughput  # noqa: E402
 from harness import REPOSITORY  # noqa: E402
 from peers import Peers  # noqa: E402
 
 PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run,
-         "snapshots": snapshots.run, "aof": aof.run, "growth": growth.run}
+         "snapshots": snapshots.run, "aof": aof.run, "growth": growth.run, "replication": replication.run}
 
 
 def arguments():
