@@ -27,8 +27,8 @@ def in_step(master, replicas):
 
 
 def start_pair(peers, name, count):
-    master = peers.start(name, repl_diskless_sync_delay=0, client_output_buffer_limit="replica 0 0 0")
-    replicas = [peers.start(name, replicaof=f"127.0.0.1 {master.port}") for _ in range(count)]
+    master = peers.start(name, repl_diskless_sync_delay=0, client_output_buffer_limit=("replica", "0", "0", "0"))
+    replicas = [peers.start(name, replicaof=("127.0.0.1", master.port)) for _ in range(count)]
     for replica in replicas:
         replica.wait_replica_online(60)
     return master, replicas
@@ -80,7 +80,7 @@ def measure_return(peers, name, options):
     master = peers.start(name, repl_diskless_sync_delay=0, repl_backlog_size="50mb")
     longest = 0
     with Relay(master.port) as relay:
-        replica = peers.start(name, replicaof=f"127.0.0.1 {relay.port}").wait_replica_online()
+        replica = peers.start(name, replicaof=("127.0.0.1", relay.port)).wait_replica_online()
         for number, length in enumerate((0.1, 0.5, 1.0, 2.0, 3.3)):
             relay.refuse()
             relay.cut()

@@ -42,7 +42,7 @@ extension StoreServer {
         ) { call in call.server.replication.waitForDisks(call) },
         Command(
             "FAILOVER", arity: -1, flags: [.admin, .noScript, .stale], since: "6.2.0",
-            syntax: "[target(TO host port:int [FORCE])] [ABORT] [TIMEOUT milliseconds:int]",
+            syntax: "[TO target(host port:int [FORCE])] [ABORT] [TIMEOUT milliseconds:int]",
             summary: "Starts a coordinated failover from a server to one of its replicas."
         ) { call in call.server.replication.failOver(call) },
     ]

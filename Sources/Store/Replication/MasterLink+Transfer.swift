@@ -117,7 +117,9 @@ extension MasterLink {
         do throws(SystemError) {
             if var mark {
                 reception = nil
-                try mark.take(bytes) { piece throws(SystemError) in try file.append(piece) }
+                let certain = mark.take(bytes)
+                try file.append(certain.held)
+                try file.append(certain.rest)
                 input.consume(bytes.count)
                 reception = .file(file, mark: mark)
                 if mark.isReached { beginLoading(file) }

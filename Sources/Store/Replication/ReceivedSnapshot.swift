@@ -32,6 +32,14 @@ final class ReceivedSnapshot {
     }
 
     /// Takes the next bytes of the payload. O(n).
+    func append(_ bytes: [UInt8]) throws(SystemError) {
+        guard !bytes.isEmpty else { return }
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+        defer { copy.deallocate() }
+        copy.copyBytes(from: bytes)
+        try append(UnsafeRawBufferPointer(copy))
+    }
+
     func append(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
         guard bytes.count > 0 else { return }
         let failure = DurableFile.write(bytes, to: descriptor)
@@ -80,27 +88,16 @@ struct EndMark {
 
     var isReached: Bool { held == mark }
 
-    /// Takes bytes and hands out those that are certainly the payload's. O(n).
-    mutating func take(_ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws(SystemError) -> Void) throws(SystemError) {
+    /// Takes bytes and hands out those that are certainly the payload's: some that were held back, then some of the new ones. O(n).
+    mutating func take(_ bytes: UnsafeRawBufferPointer) -> (held: [UInt8], rest: UnsafeRawBufferPointer) {
         if bytes.count >= mark.count {
             let old = held
             held = Array(bytes.suffix(mark.count))
-            try hand(old, body)
-            try body(UnsafeRawBufferPointer(rebasing: bytes.dropLast(mark.count)))
-        } else {
-            held += bytes
-            let excess = held.count - mark.count
-            guard excess > 0 else { return }
-            let old = Array(held.prefix(excess))
-            held.removeFirst(excess)
-            try hand(old, body)
+            return (old, UnsafeRawBufferPointer(rebasing: bytes.dropLast(mark.count)))
         }
-    }
-
-    private func hand(_ bytes: [UInt8], _ body: (UnsafeRawBufferPointer) throws(SystemError) -> Void) throws(SystemError) {
-        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 1)
-        defer { copy.deallocate() }
-        copy.copyBytes(from: bytes)
-        try body(UnsafeRawBufferPointer(rebasing: copy[..<bytes.count]))
+        held += bytes
+        let old = Array(held.prefix(max(0, held.count - mark.count)))
+        held.removeFirst(old.count)
+        return (old, UnsafeRawBufferPointer(rebasing: bytes[..<0]))
     }
 }
