@@ -53,4 +53,7 @@ ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t leng
 int epoll_pwait2(int epfd, struct epoll_event *events, int maxevents, const struct timespec *timeout,
                  const sigset_t *sigmask);
 
+// Declared by the header for _GNU_SOURCE only.
+int vigie_sync_file_range(int descriptor, long long offset, long long count, unsigned int flags) __asm__("sync_file_range");
+
 #endif

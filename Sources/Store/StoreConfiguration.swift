@@ -99,6 +99,15 @@ public final class StoreConfiguration {
     var replicationPingPeriod = 10
     /// Redis waits 5 seconds, so that replicas that come together share a snapshot; here the first one is served at once unless the file asks to wait.
     var disklessSyncDelay = 0
+    var disklessSync = true
+    /// So many waiting replicas end the delay; 0 for none.
+    var disklessSyncMaxReplicas = 0
+    var disklessLoad = DisklessLoad.disabled
+    /// Links to replicas gather small packets (Nagle's algorithm).
+    var delaysReplicaPackets = false
+    /// A snapshot's file that only replication needed is removed, unless data is kept on the disk anyway.
+    var removesSyncFiles = false
+    var propagationErrors = PropagationErrorBehavior.ignore
     var minReplicasToWrite = 0
     var minReplicasMaxLag = 10
     /// So many replicas must have acknowledged a write before anybody sees it; 0 for none. Ours, no other server has it.
@@ -183,4 +192,18 @@ public final class StoreConfiguration {
     public internal(set) var file: String?
 
     public init() {}
+}
+
+/// `repl-diskless-load`: when a master's snapshot is read as it comes, beside what is there.
+enum DisklessLoad: String, CaseIterable {
+    case disabled
+    case onEmptyDB = "on-empty-db"
+    case swapdb
+}
+
+/// `propagation-error-behavior`: what to do when a command of the master's stream fails here.
+enum PropagationErrorBehavior: String, CaseIterable {
+    case ignore
+    case panic
+    case panicOnReplicas = "panic-on-replicas"
 }

@@ -28,7 +28,7 @@ extension StoreServer {
     func shutDown(_ options: ShutdownOptions, completion: @escaping (Bool) -> Void) {
         logger.warning("User requested shutdown...")
         // What is there is not the data set: to save it would be to lose the rest.
-        let isLoading = loading != nil
+        let isLoading = gate.contains(.loading)
         loading?.cancel()
         if appendOnlyFile.state == .waiting, !options.isForced {
             logger.warning("Writing initial AOF. Can't exit.")

@@ -163,10 +163,10 @@ final class StoreServer: ListenerHandler {
     }
 
     /// Reads a snapshot into databases of its own.
-    func makeReader(dropsExpired: Bool) -> RDBReader {
+    func makeReader(dropsExpired: Bool, verifiesChecksum: Bool = true) -> RDBReader {
         var options = RDBReader.Options()
         options.dropsExpired = dropsExpired
-        options.verifiesChecksum = configuration.checksumsSnapshots
+        options.verifiesChecksum = verifiesChecksum && configuration.checksumsSnapshots
         options.now = loop.wallMilliseconds
         return RDBReader(databaseCount: databases.count, heap: heap, clock: clock, configuration: configuration, options: options)
     }

@@ -8,6 +8,7 @@
     make bench BENCH="snapshots"                          SAVE, and loading at start
     make bench BENCH="snapshot-latency"                   latency while snapshots are written, fork pause, copied memory
     make bench BENCH="aof --rounds 5"                     throughput with the append-only file
+    make bench BENCH="replication"                        CPU of masters and replicas, full and partial synchronisation
     make bench BENCH="eviction --accesses 2000000"        hit rates of a cache that is too small
     make bench BENCH="confirm"                            reply-after-replicas, on and off
     make bench BENCH="growth --grow-to 10000000"          the longest turn of the loop while keys go in (root: SCHED_FIFO)
@@ -33,6 +34,7 @@ import eviction  # noqa: E402
 import growth  # noqa: E402
 import latency  # noqa: E402
 import memory  # noqa: E402
+import replication  # noqa: E402
 import snapshot_latency  # noqa: E402
 import snapshots  # noqa: E402
 import throughput  # noqa: E402
@@ -41,7 +43,7 @@ from peers import Peers  # noqa: E402
 
 PARTS = {"cpu": throughput.run, "latency": latency.run, "memory": memory.run, "idle": memory.run_idle, "eviction": eviction.run,
          "snapshots": snapshots.run, "snapshot-latency": snapshot_latency.run, "aof": aof.run,
-         "confirm": confirm.run, "growth": growth.run}
+         "confirm": confirm.run, "growth": growth.run, "replication": replication.run}
 
 
 def arguments():

@@ -43,7 +43,7 @@ class Peers:
         argv = [*PROGRAMS[name](), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
                 "--dir", folder]
         for directive, value in options.items():
-            argv += ["--" + directive.replace("_", "-"), value]
+            argv += ["--" + directive.replace("_", "-"), *(value if isinstance(value, tuple) else [value])]
         store = Store(self.processes.start(argv, name=f"{name}-{port}"), port).wait_ready()
         store.name, store.folder = name, folder
         if self.pin and (os.cpu_count() or 1) > 1:

@@ -63,11 +63,22 @@ struct ReplicaHandshakeTests {
     ])
     func garbage(_ line: String) {
         var handshake = introduced()
-        guard case .fail(let reason)? = handshake.receive(line).first else {
-            Issue.record("'\(line)' was accepted")
-            return
+        switch handshake.receive(line).first {
+        case .fail(let reason)?, .refused(let reason)?: #expect(reason.contains(line))
+        default: Issue.record("'\(line)' was accepted")
         }
-        #expect(reason.contains(line))
+    }
+
+    @Test("a master that steps down asks its successor to take over")
+    func takingOver() {
+        var handshake = ReplicaHandshake(credentials: nil, port: 6379, announcedIP: nil, position: (id, 101), asksToTakeOver: true)
+        _ = handshake.start()
+        _ = handshake.receive("+PONG")
+        _ = handshake.receive("+OK")
+        _ = handshake.receive("+OK")
+        #expect(handshake.receive("+OK") == [.send(words("PSYNC", id, "101", "FAILOVER"))])
+        #expect(handshake.receive("-ERR PSYNC FAILOVER replid must match my replid.")
+            == [.refused("reply to PSYNC from master: '-ERR PSYNC FAILOVER replid must match my replid.'")])
     }
 
     @Test("a master that is busy sends empty lines, which mean nothing")
@@ -75,6 +86,32 @@ struct ReplicaHandshakeTests {
         var handshake = introduced()
         #expect(handshake.receive("") == [])
         #expect(handshake.receive("+CONTINUE") == [.resume(replicationID: nil)])
+    }
+}
+
+@Suite("The mark behind a snapshot of unknown length")
+struct EndMarkTests {
+    @Test("whatever the pieces, the payload comes out whole and the mark does not")
+    func pieces() {
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<200 {
+            let mark = (0..<40).map { _ in UInt8.random(in: 97...102, using: &generator) }
+            let payload = (0..<Int.random(in: 0...500, using: &generator)).map { _ in UInt8.random(in: 97...102, using: &generator) }
+            var rest = (payload + mark)[...]
+            var end = EndMark(mark)
+            var out: [UInt8] = []
+            while !rest.isEmpty {
+                #expect(!end.isReached)
+                let piece = Array(rest.prefix(Int.random(in: 1...90, using: &generator)))
+                rest = rest.dropFirst(piece.count)
+                piece.withUnsafeBytes {
+                    let certain = end.take($0)
+                    out += certain.held + certain.rest
+                }
+            }
+            #expect(end.isReached)
+            #expect(out == payload)
+        }
     }
 }
 

@@ -9,6 +9,8 @@ final class BlockedState {
         case keys([DatabaseKey])
         /// Replicas to acknowledge this offset (WAIT).
         case replicas(offset: Int64, count: Int)
+        /// Our disk (`local`, 0 or 1) and those of replicas to have this offset (WAITAOF).
+        case disks(offset: Int64, local: Int, count: Int)
         /// The end of CLIENT PAUSE, or of the migration of a key that it would write to; the request is executed then.
         case pause(request: [[UInt8]])
         /// Another server to take keys (MIGRATE).
@@ -122,7 +124,7 @@ extension StoreServer {
             }
         case .pause:
             blocking.postponed.removeAll { $0 === client }
-        case .replicas, .migration, .confirmation:
+        case .replicas, .disks, .migration, .confirmation:
             break
         }
     }
@@ -169,8 +171,9 @@ extension StoreServer {
     // MARK: CLIENT PAUSE
 
     func isPaused(for flags: CommandFlags) -> Bool {
+        if replication.isFailingOver, flags.contains(.write) || flags.contains(.mayReplicate) { return true }
         guard loop.wallMilliseconds < blocking.pausedUntil else {
-            unpause()
+            if !replication.isFailingOver { unpause() }
             return false
         }
         return !blocking.pausesWritesOnly || flags.contains(.write) || flags.contains(.mayReplicate)
@@ -188,13 +191,17 @@ extension StoreServer {
         blocking.pausedUntil = max(end, blocking.pausedUntil)
         gate.insert(.paused)
         loop.schedule(after: .milliseconds(max(1, end - loop.wallMilliseconds)), label: "end of CLIENT PAUSE") { [unowned self] in
-            if loop.wallMilliseconds >= blocking.pausedUntil { unpause() }
+            unpauseIfOver()
         }
     }
 
+    /// Lets everybody go on when the pause's time is over.
+    func unpauseIfOver() { if loop.wallMilliseconds >= blocking.pausedUntil { unpause() } }
+
+    /// Ends CLIENT PAUSE. While a failover is under way writes wait on.
     func unpause() {
         blocking.pausedUntil = 0
-        gate.remove(.paused)
+        if !replication.isFailingOver { gate.remove(.paused) }
         resumePostponed()
     }
 

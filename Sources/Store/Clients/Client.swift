@@ -107,6 +107,8 @@ final class Client: ConnectionHandler {
     func connectionReceived(_ connection: Connection) { server.process(self) }
     func connectionClosed(_ connection: Connection, _ reason: CloseReason) { server.forget(self, reason) }
     func connectionReachedEnd(_ connection: Connection) { connection.close() }
+    /// Only for replicas that are being sent a snapshot is that asked for.
+    func connectionDrained(_ connection: Connection) { server.replication.transfer?.drained(self) }
 
     /// Closes once the replies so far are sent.
     func closeAfterReplies() { connection.closeAfterFlush() }

@@ -159,7 +159,7 @@ extension StoreServer {
     }
 
     /// Executes a command that has been found.
-    private func execute(_ client: Client, _ command: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
+    func execute(_ client: Client, _ command: UnsafeMutablePointer<CommandTable.Slot>, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         var slot = command
         if !slot.pointee.subcommands.isEmpty, count > 1 {
             guard let found = slot.pointee.subcommand(arguments[1]) else { return unknownSubcommand(client, arguments) }
@@ -308,7 +308,7 @@ extension StoreServer {
             if persistence.stopsWrites {
                 return refuse("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.")
             }
-            if replication.goodReplicas < configuration.minReplicasToWrite {
+            if replication.lacksReplicas {
                 return refuse("NOREPLICAS Not enough good replicas to write.")
             }
         }

@@ -363,7 +363,7 @@ extension StoreServer {
         guard let client = clients[id], let state = client.blocked else { return call.reply.integer(0) }
         switch state.reason {
         case .pause, .migration, .confirmation: return call.reply.integer(0)
-        case .keys, .replicas: break
+        case .keys, .replicas, .disks: break
         }
         unblock(client)
         if isError { client.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK") } else { replyTimedOut(client, state) }

@@ -149,7 +149,7 @@ extension StoreServer {
             ("pubsubshard_channels", pubsub.shardChannels.count), ("latest_fork_usec", statistics.latestForkMicroseconds), ("total_forks", statistics.forks),
             ("migrate_cached_sockets", migrations.idle.count), ("slave_expires_tracked_keys", 0), ("active_defrag_hits", 0), ("active_defrag_misses", 0),
             ("active_defrag_key_hits", 0), ("active_defrag_key_misses", 0), ("total_active_defrag_time", 0), ("current_active_defrag_time", 0),
-            ("tracking_total_keys", 0), ("tracking_total_items", 0), ("tracking_total_prefixes", 0), ("unexpected_error_replies", 0),
+            ("tracking_total_keys", 0), ("tracking_total_items", 0), ("tracking_total_prefixes", 0), ("unexpected_error_replies", replication.failedStreamCommands),
             ("total_error_replies", errors.pointee.total), ("dump_payload_sanitizations", 0), ("total_reads_processed", loop.statistics.reads),
             ("total_writes_processed", loop.statistics.writes), ("io_threaded_reads_processed", 0), ("io_threaded_writes_processed", 0), ("reply_buffer_shrinks", 0),
             ("reply_buffer_expands", 0), ("acl_access_denied_auth", statistics.authenticationsFailed), ("acl_access_denied_cmd", 0),
@@ -293,10 +293,10 @@ extension Persistence {
         let child = child ?? server.appendOnlyFile.rewrite.child
         let age = child.map { $0.copiedAt == 0 ? 0 : (server.loop.wallMilliseconds - $0.copiedAt) / 1000 } ?? 0
         let (written, total) = (child?.keysWritten ?? 0, child?.keysTotal ?? 0)
-        // A master's snapshot is read into databases of its own, while the old data is served.
+        // A master's snapshot is read, into databases of its own while the old data is served, or in place of what was there.
         let transfer = server.replication.link.flatMap { $0.isLoading ? $0 : nil }
         return InfoSection("Persistence", [
-            ("loading", server.gate.contains(.loading) ? 1 : 0), ("async_loading", transfer == nil ? 0 : 1),
+            ("loading", server.gate.contains(.loading) ? 1 : 0), ("async_loading", transfer?.loadsBesideData == true ? 1 : 0),
             ("current_cow_peak", child?.copiedPeak ?? 0), ("current_cow_size", child?.copied ?? 0), ("current_cow_size_age", age),
             ("current_fork_perc", InfoSection.fixed(Double(written) / Double(max(1, total)) * 100)),
             ("current_save_keys_processed", written), ("current_save_keys_total", total),

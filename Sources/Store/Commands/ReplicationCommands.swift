@@ -35,12 +35,23 @@ extension StoreServer {
             syntax: "numreplicas:int timeout:int", tips: "request_policy:all_shards response_policy:agg_min", heading: "generic",
             summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed."
         ) { call in call.server.replication.wait(call) },
+        Command(
+            "WAITAOF", arity: 4, flags: [.blocking, .noScript], categories: [.connection], since: "7.2.0",
+            syntax: "numlocal:int numreplicas:int timeout:int", tips: "request_policy:all_shards response_policy:agg_min", heading: "generic",
+            summary: "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the master and/or replicas."
+        ) { call in call.server.replication.waitForDisks(call) },
+        Command(
+            "FAILOVER", arity: -1, flags: [.admin, .noScript, .stale], since: "6.2.0",
+            syntax: "[TO target(host port:int [FORCE])] [ABORT] [TIMEOUT milliseconds:int]",
+            summary: "Starts a coordinated failover from a server to one of its replicas."
+        ) { call in call.server.replication.failOver(call) },
     ]
 
     private func replicaOf(_ call: borrowing Call) {
         if call.client.replica != nil, call.client.gate.contains(.replica) {
             return call.reply.error("ERR Command is not valid when client is a replica.")
         }
+        if replication.isFailingOver { return call.reply.error("ERR REPLICAOF not allowed while failing over.") }
         if call[1].isWord("no"), call[2].isWord("one") {
             if replication.isReplica {
                 replication.promote()

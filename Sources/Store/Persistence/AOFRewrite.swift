@@ -322,7 +322,7 @@ extension AppendOnlyFile {
 
 extension StoreServer {
     /// A child is writing: only one does at a time.
-    var hasWritingChild: Bool { persistence.isSaving || appendOnlyFile.rewrite.isRunning || replication.transfer != nil }
+    var hasWritingChild: Bool { persistence.isSaving || appendOnlyFile.rewrite.isRunning || replication.transfer?.hasChild == true }
 
     /// Forks a child that writes a file, and measures how long that stops us.
     /// - Parameters:

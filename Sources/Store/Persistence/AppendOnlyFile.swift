@@ -65,6 +65,9 @@ final class AppendOnlyFile {
     /// An fsync failed: what the kernel had taken may be lost, and no later fsync tells. Only a new base heals that.
     private(set) var syncFailure: SystemError?
 
+    /// The replication offset of the last command that a finished fsync covers.
+    private var lastSyncedOffset: Int64 = 0
+
     /// Milliseconds that a write waits for an fsync at most, and between two attempts after a failure; as Redis has them.
     private static let postponementMax: Int64 = 2000
     private static let syncInterval: Int64 = 1000
@@ -87,6 +90,18 @@ final class AppendOnlyFile {
     var refusal: String? {
         if writeFailure != 0 { return String(cString: strerror(writeFailure)) }
         return syncFailure?.reason
+    }
+
+    /// How far the replication stream is on our disk; nil without a file.
+    var syncedOffset: Int64? {
+        guard state == .on, isTaking else { return nil }
+        let isAllThere = buffer.count == 0 && unsynced == 0 && pendingSyncs == 0 && refusal == nil
+        return isAllThere ? server.replication.offset : lastSyncedOffset
+    }
+
+    private func synced(to offset: Int64) {
+        lastSyncedOffset = max(lastSyncedOffset, offset)
+        server.replication.serveWaiting()
     }
 
     // MARK: taking commands
@@ -239,6 +254,7 @@ final class AppendOnlyFile {
         }
         commit = .running
         pendingSyncs += 1
+        let offset = server.replication.offset
         server.loop.sealOutput()
         server.loop.runInBackground({ outcome.sync(file) }) { [weak self] in
             guard let self else { return }
@@ -246,6 +262,7 @@ final class AppendOnlyFile {
             pendingSyncs -= 1
             commitNanoseconds = outcome.nanoseconds
             committed(outcome.error)
+            synced(to: offset)
         }
     }
 
@@ -262,10 +279,11 @@ final class AppendOnlyFile {
         pendingSyncs += 1
         let outcome = SyncOutcome()
         let to = file.size
+        let offset = server.replication.offset
         server.loop.runInBackground({ outcome.sync(file) }) { [weak self] in
             guard let self else { return }
             pendingSyncs -= 1
-            if let error = outcome.error { syncFailed(error, file, from, to) }
+            if let error = outcome.error { syncFailed(error, file, from, to) } else { synced(to: offset) }
         }
     }
 

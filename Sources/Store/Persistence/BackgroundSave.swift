@@ -14,6 +14,8 @@ final class BackgroundSave: ConnectionHandler {
     let dirtyBefore: Int64
     var pid: Int32 = 0
     var temporary = ""
+    /// Called with whether the snapshot is there, when the child has ended.
+    var onEnd: (Bool) -> Void = { _ in }
     /// We ended it ourselves.
     var isStopped = false
     var keysTotal = 0

@@ -97,13 +97,15 @@ final class Persistence {
     }
 
     /// Lets a child write a snapshot.
+    /// - Parameter onEnd: called with whether it is there, when the child has ended.
     /// - Returns: nil, or why there is none.
-    func startBackgroundSave() -> SystemError? {
+    func startBackgroundSave(onEnd: @escaping (Bool) -> Void = { _ in }) -> SystemError? {
         lastAttempt = now
         let configuration = server.configuration
         let (path, directory) = (path, configuration.inDirectory(""))
         let (databases, info, wall) = (server.databases, info, server.loop.wallMilliseconds)
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
+        save.onEnd = onEnd
         do throws(SystemError) {
             let pid = try server.forkWriter(named: "redis-rdb-bgsave", save, { progress in
                 SnapshotFile.write(
@@ -145,6 +147,7 @@ final class Persistence {
             // We ended it ourselves, to save in the foreground: not a failure.
             if !save.isStopped { failed() }
         }
+        save.onEnd(status == .exited(0))
     }
 
     /// Ends a child that is writing a snapshot.

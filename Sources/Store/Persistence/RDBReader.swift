@@ -157,6 +157,9 @@ final class RDBReader {
         databases.deallocate()
     }
 
+    /// The end of the file has come.
+    var isDone: Bool { stage == .done }
+
     /// Bytes read so far.
     var bytesRead: Int { offset }
 

@@ -5,46 +5,59 @@ import RESP
 
 /// The replica's half: one master, connected to again and again until told otherwise.
 final class MasterLink: ConnectionHandler {
-    private enum Phase {
+    enum Phase {
         case resting
         case connecting
         case handshaking
         /// Waits for the header of the snapshot, then its payload.
         case transferring
+        /// Reads the snapshot from the file that it has come into.
+        case loading
         case online
     }
 
-    private unowned let replication: Replication
+    unowned let replication: Replication
     var server: StoreServer { replication.server }
     private let host: String
     private let port: UInt16
-    private var phase = Phase.resting
-    private var connection: Connection?
+    var phase = Phase.resting
+    var connection: Connection?
     private var handshake: ReplicaHandshake
-    private var isClosed = false
+    private(set) var isClosed = false
     private var retry: TimerID?
-    private var failures = 0
+    /// Attempts in a row that came as far as the handshake and failed there, and that did not come so far.
+    var failures = 0
+    private var connectFailures = 0
+    /// Somebody has said something on this connection.
+    private var hasAnswered = false
+    private var attemptBegan: Int64 = 0
+    private var lastConnectMilliseconds: Int64?
+    private var lastLine: Int64 = 0
+    private var logsAttempt = true
 
     /// Milliseconds since 1970 of the master's last sign of life.
     private(set) var lastInteraction: Int64 = 0
     /// Milliseconds since 1970; 0 when it was never up.
-    private(set) var downSince: Int64 = 0
-    private var lastAcknowledgement: Int64 = 0
+    var downSince: Int64 = 0
+    var lastAcknowledgement: Int64 = 0
     /// Something of the stream has come since the link is up.
-    private var hasReceivedStream = false
+    var hasReceivedStream = false
 
-    // The snapshot under way.
-    private var reader: RDBReader?
-    private var history: (replicationID: String, offset: Int64)?
-    private(set) var transferTotal: Int64 = -1
-    private(set) var transferRead: Int64 = 0
+    /// The snapshot under way.
+    var reception: Reception?
+    var history: (replicationID: String, offset: Int64)?
+    /// Bytes of the snapshot as announced (0: only its end is marked; -1: not announced yet), and those that have come.
+    var transferTotal: Int64 = -1
+    var transferRead: Int64 = 0
     /// Milliseconds since 1970.
-    private(set) var transferBegan: Int64 = 0
-    private var mark: [UInt8]?
-    private var isPayloadDone = false
+    var transferBegan: Int64 = 0
 
     /// The client in whose name the master's commands are applied.
-    private(set) var client: Client?
+    var client: Client?
+    /// The requests being applied: where they lie, and from where to where they are applied and not counted yet.
+    var batch: (base: UnsafeRawPointer, begin: Int, end: Int)?
+    /// The stream's bytes of a transaction that has not ended.
+    var transactionBytes: [UInt8] = []
 
     init(replication: Replication, host: String, port: UInt16) {
         self.replication = replication
@@ -54,15 +67,17 @@ final class MasterLink: ConnectionHandler {
     }
 
     var isOnline: Bool { phase == .online }
-    var isTransferring: Bool { phase == .transferring }
-    /// The snapshot has begun to come.
-    var isLoading: Bool { reader != nil }
+    var isTransferring: Bool { phase == .transferring || phase == .loading }
+    /// A snapshot is read into memory.
+    var isLoading: Bool { phase == .loading || loadsBesideData }
+    /// It goes into databases of its own, while ours are served.
+    var loadsBesideData: Bool { if case .direct? = reception { true } else { false } }
     var stateName: String {
         switch phase {
         case .resting: "connect"
         case .connecting: "connecting"
         case .handshaking: "handshake"
-        case .transferring: "sync"
+        case .transferring, .loading: "sync"
         case .online: "connected"
         }
     }
@@ -72,7 +87,8 @@ final class MasterLink: ConnectionHandler {
     func connect() {
         guard !isClosed else { return }
         retry = nil
-        server.logger.notice("Connecting to MASTER \(host):\(port)")
+        decideOnLines()
+        if logsAttempt { server.logger.notice("Connecting to MASTER \(host):\(port)") }
         NameResolver.resolve(host, port: port, on: server.loop) { [weak self] address in
             guard let self, !isClosed else { return }
             guard let address else {
@@ -86,16 +102,38 @@ final class MasterLink: ConnectionHandler {
 
     private func connect(to address: SocketAddress) {
         phase = .connecting
-        lastInteraction = server.loop.wallMilliseconds
+        let now = server.loop.wallMilliseconds
+        lastInteraction = now
+        attemptBegan = now
         // A source of the other family cannot reach the master.
         let source = SocketAddress(numeric: server.configuration.bindSource, port: 0).flatMap { $0.host.contains(":") == address.host.contains(":") ? $0 : nil }
-        let connection = server.loop.connect(to: address, from: source, timeout: .seconds(server.configuration.replicationTimeout), handler: self)
+        let connection = server.loop.connect(to: address, from: source, timeout: connectTimeout, handler: self)
         connection.role = "link to the master"
         connection.traffic = server.traffic.master
         self.connection = connection
     }
 
+    /// How long one attempt may take. The kernel repeats what a cut network has swallowed after one second, then two, then four: a master
+    /// that was quick to answer before is asked anew long before that, so that the network's return is noticed at once.
+    private var connectTimeout: Duration {
+        let whole = Duration.seconds(server.configuration.replicationTimeout)
+        guard let lastConnectMilliseconds, connectFailures % MasterLink.patientEvery != 0 else { return whole }
+        return min(whole, .milliseconds(max(MasterLink.connectLeast, 10 * lastConnectMilliseconds)))
+    }
+    private static let connectLeast: Int64 = 60
+    /// The way to the master may have become longer: every so many attempts wait as long as it takes.
+    private static let patientEvery = 64
+
+    /// Attempts come in quick succession: the log hears of the first one, and of one a second.
+    private func decideOnLines() {
+        let now = server.loop.wallMilliseconds
+        logsAttempt = connectFailures == 0 || now - lastLine >= 1000
+        if logsAttempt { lastLine = now }
+    }
+
     func connectionOpened(_ connection: Connection) {
+        lastConnectMilliseconds = server.loop.wallMilliseconds - attemptBegan
+        hasAnswered = false
         server.logger.notice("MASTER <-> REPLICA sync started")
         connection.setNoDelay(true)
         phase = .handshaking
@@ -104,7 +142,7 @@ final class MasterLink: ConnectionHandler {
         handshake = ReplicaHandshake(
             credentials: configuration.masterPassword.isEmpty ? nil : .init(user: configuration.masterUser, password: configuration.masterPassword),
             port: configuration.replicaAnnouncePort != 0 ? configuration.replicaAnnouncePort : configuration.port,
-            announcedIP: configuration.replicaAnnounceIP, position: position)
+            announcedIP: configuration.replicaAnnounceIP, position: position, asksToTakeOver: replication.failover.state == .inProgress)
         perform(handshake.start())
     }
 
@@ -122,8 +160,11 @@ final class MasterLink: ConnectionHandler {
         if phase == .online {
             downSince = server.loop.wallMilliseconds
             server.logger.warning("Connection with master lost.")
-        } else if case .connectFailed(let code) = reason {
-            server.logger.warning("Error condition on socket for SYNC: \(String(cString: strerror(code)))")
+        } else if phase == .connecting || phase == .handshaking && !hasAnswered {
+            connectFailures += 1
+            if case .connectFailed(let code) = reason, logsAttempt {
+                server.logger.warning("Error condition on socket for SYNC: \(String(cString: strerror(code)))")
+            }
         }
         if let client {
             self.client = nil
@@ -135,20 +176,16 @@ final class MasterLink: ConnectionHandler {
         if !isClosed { rest() }
     }
 
-    private func dropTransfer() {
-        reader = nil
-        history = nil
-        mark = nil
-    }
-
-    /// Tries again soon: at once after a link that worked, then ever more slowly, once a second at the least.
+    /// Tries again soon: at once after a link that worked, twenty times a second while nobody answers, and ever more slowly, once a second
+    /// at the least, where somebody answers and the handshake fails.
     private func rest() {
         guard !isClosed, retry == nil else { return }
         phase = .resting
-        let delay = min(1000, 20 << min(failures, 6))
-        failures += 1
+        let delay = connectFailures > 0 ? MasterLink.connectPause : min(1000, 20 << min(failures, 6))
+        if connectFailures == 0 { failures += 1 }
         retry = server.loop.schedule(after: .milliseconds(delay), label: "connect to the master") { [unowned self] in connect() }
     }
+    private static let connectPause = 50
 
     func cron() {
         let now = server.loop.wallMilliseconds
@@ -157,10 +194,11 @@ final class MasterLink: ConnectionHandler {
         // comes, say it every time.
         if phase == .online, !hasReceivedStream || now - lastAcknowledgement >= 1000 { acknowledge() }
         // While a snapshot is loaded the master must see that we live.
-        if phase == .transferring, isPayloadDone == false, now - lastAcknowledgement >= 1000 {
+        if isTransferring, now - lastAcknowledgement >= 1000 {
             lastAcknowledgement = now
             connection?.output.append("\n")
         }
+        if phase == .loading { lastInteraction = now }
         if now - lastInteraction > Int64(server.configuration.replicationTimeout) * 1000 {
             server.logger.warning("MASTER timeout: no data nor PING received...")
             connection?.close()
@@ -175,9 +213,11 @@ final class MasterLink: ConnectionHandler {
             switch phase {
             case .handshaking:
                 guard let line = takeLine(connection) else { return }
+                hasAnswered = true
+                connectFailures = 0
                 perform(handshake.receive(line))
             case .transferring:
-                if reader == nil {
+                if reception == nil {
                     guard let line = takeLine(connection) else { return }
                     if !line.isEmpty { beginPayload(line) }
                 } else if !receivePayload(connection) {
@@ -186,7 +226,7 @@ final class MasterLink: ConnectionHandler {
             case .online:
                 apply(connection)
                 return
-            case .resting, .connecting:
+            case .resting, .connecting, .loading:
                 return
             }
         }
@@ -220,196 +260,29 @@ final class MasterLink: ConnectionHandler {
                 server.logger.notice("\(text)")
             case .fail(let text):
                 fail(text)
+            case .refused(let text):
+                fail(text)
+                if replication.failover.state == .inProgress { replication.abortFailover("Failover target rejected psync request") }
             case .resume(let id):
+                replication.failoverAccepted()
                 server.logger.notice("Successful partial resynchronization with master.")
                 if let id { replication.changeID(id) }
                 replication.hasMasterHistory = true
                 server.confirmation.endDoubt()
                 becomeOnline()
             case .synchronise(let id, let offset):
+                replication.failoverAccepted()
                 server.logger.notice("Full resync from master: \(id):\(offset)")
                 history = (id, offset)
+                transferTotal = -1
+                transferRead = 0
                 phase = .transferring
-                isPayloadDone = false
             }
         }
     }
 
-    private func fail(_ text: String) {
+    func fail(_ text: String) {
         server.logger.warning("\(text)")
         connection?.close()
     }
-
-    // MARK: the snapshot
-
-    /// `$length`, or `$EOF:` and the mark that ends the payload.
-    private func beginPayload(_ line: String) {
-        if line.hasPrefix("-") { return fail("MASTER aborted replication with an error: \(line)") }
-        if line.hasPrefix("$EOF:") {
-            let text = Array(line.dropFirst(5).utf8)
-            guard text.count == 40 else { return fail("Bad protocol from MASTER, the end mark '\(line)' has not 40 bytes") }
-            mark = text
-            transferTotal = -1
-        } else if line.hasPrefix("$"), let length = Int64(line.dropFirst()), length >= 0 {
-            mark = nil
-            transferTotal = length
-        } else {
-            return fail("Bad protocol from MASTER, the first byte is not '$' (we received '\(line.prefix(64))'), are you sure the host and port are right?")
-        }
-        server.logger.notice("MASTER <-> REPLICA sync: receiving \(mark == nil ? "\(transferTotal) bytes" : "streamed RDB") from master")
-        transferRead = 0
-        transferBegan = lastInteraction
-        reader = server.makeReader(dropsExpired: false)
-    }
-
-    /// - Returns: whether to go on with what is left in the buffer.
-    private func receivePayload(_ connection: Connection) -> Bool {
-        let input = connection.input
-        if isPayloadDone { return receiveMark(input) }
-        var bytes = input.bytes
-        if transferTotal >= 0, Int64(bytes.count) > transferTotal - transferRead {
-            bytes = UnsafeRawBufferPointer(rebasing: bytes[..<Int(transferTotal - transferRead)])
-        }
-        do throws(RDBError) {
-            switch try reader!.feed(bytes) {
-            case .needsMore:
-                transferRead += Int64(bytes.count)
-                input.consume(bytes.count)
-                if transferTotal >= 0, transferRead >= transferTotal {
-                    fail("Failed trying to load the MASTER synchronization DB: it ends after \(transferRead) bytes in the middle of a record")
-                }
-                return false
-            case .done(let used):
-                transferRead += Int64(used)
-                input.consume(used)
-                isPayloadDone = true
-                return mark == nil ? finishTransfer() : receiveMark(input)
-            }
-        } catch {
-            fail("Failed trying to load the MASTER synchronization DB: \(error)")
-            return false
-        }
-    }
-
-    private func receiveMark(_ input: InputBuffer) -> Bool {
-        guard let mark else { return false }
-        guard input.count >= mark.count else { return false }
-        guard input.bytes.prefix(mark.count).elementsEqual(mark) else {
-            fail("Replica received a snapshot whose end mark differs from the one that was announced")
-            return false
-        }
-        input.consume(mark.count)
-        return finishTransfer()
-    }
-
-    private func finishTransfer() -> Bool {
-        guard let reader, let history else { return false }
-        let keys = reader.keysLoaded
-        let selected = reader.info.replicationDatabase ?? 0
-        server.adopt(functions: reader.info.functions)
-        replication.adopt(reader.takeDatabases(), replicationID: history.replicationID, offset: history.offset)
-        replication.streamDatabase = selected
-        dropTransfer()
-        server.logger.notice("MASTER <-> REPLICA sync: Finished with success: \(keys) keys")
-        becomeOnline()
-        return true
-    }
-
-    private func becomeOnline() {
-        guard let connection else { return }
-        phase = .online
-        hasReceivedStream = false
-        failures = 0
-        downSince = 0
-        let client = server.addClient(connection)
-        connection.traffic = server.traffic.master
-        connection.handler = self
-        client.gate.insert(.master)
-        client.db = server.databases[replication.streamDatabase]
-        client.output = server.discardedOutput
-        connection.inputLimit = .max
-        self.client = client
-        acknowledge()
-        connection.scheduleRead()
-    }
-
-    // MARK: the stream
-
-    /// Tells the master how far we are.
-    func acknowledge() {
-        guard let connection, phase == .online else { return }
-        lastAcknowledgement = server.loop.wallMilliseconds
-        let writer = ReplyWriter(connection.output, isRESP3: false)
-        writer.array(3)
-        writer.bulk("REPLCONF")
-        writer.bulk("ACK")
-        writer.bulk(String(replication.stream.end))
-    }
-
-    /// Applies what has come of the stream. A transaction counts as applied when its EXEC has been.
-    private func apply(_ connection: Connection) {
-        guard let client else { return }
-        replication.isApplyingStream = true
-        defer {
-            replication.isApplyingStream = false
-            server.discardedOutput.discardAll()
-        }
-        let input = connection.input
-        if !input.isEmpty { hasReceivedStream = true }
-        while connection.isOpen {
-            let found = client.parser.pointee.lookAhead(input)
-            if found > 0 {
-                applyBatch(client, input, found)
-                continue
-            }
-            switch client.parser.pointee.next(input, bulkMax: .max, argumentsMax: .max, isAuthenticated: true) {
-            case .request:
-                if client.parser.pointee.count > 0 { server.execute(client, client.parser.pointee.arguments, client.parser.pointee.count) }
-                guard connection.isOpen else { return }
-                if let size = client.parser.pointee.sizeInBuffer {
-                    count(UnsafeRawBufferPointer(rebasing: input.bytes[..<size]), client)
-                } else {
-                    // A long value was received elsewhere: the stream's form of the command is the only one it can have had.
-                    var encoded = CommandBuffer()
-                    encoded.append(client.parser.pointee.arguments, client.parser.pointee.count)
-                    count(encoded.bytes, client)
-                    encoded.deallocate()
-                }
-                client.parser.pointee.finish(input)
-            case .incomplete:
-                return
-            case .failure(let message):
-                fail("Protocol error in the master's stream: \(String(decoding: message, as: UTF8.self))")
-                return
-            }
-        }
-    }
-
-    private func applyBatch(_ client: Client, _ input: InputBuffer, _ found: Int) {
-        let spans = server.argumentArea.spans
-        let arguments = server.argumentArea.base
-        if found > 1 { server.warmUp(client.db, found) }
-        var begin = 0
-        for i in 0..<found {
-            server.execute(client, arguments + spans[i].first, spans[i].count)
-            guard connection?.isOpen == true else { return }
-            count(UnsafeRawBufferPointer(rebasing: input.bytes[begin..<spans[i].end]), client)
-            begin = spans[i].end
-        }
-        input.consume(begin)
-    }
-
-    /// Counts applied bytes; those of an open transaction are kept back until it ends.
-    private func count(_ bytes: UnsafeRawBufferPointer, _ client: Client) {
-        if client.transaction != nil {
-            transactionBytes.append(contentsOf: bytes)
-            return
-        }
-        if !transactionBytes.isEmpty {
-            transactionBytes.withUnsafeBytes { replication.applied($0) }
-            transactionBytes.removeAll()
-        }
-        replication.applied(bytes)
-    }
-    private var transactionBytes: [UInt8] = []
 }

@@ -16,6 +16,8 @@ struct ReplicaHandshake {
         case synchronise(replicationID: String, offset: Int64)
         /// The link is of no use; try again later.
         case fail(String)
+        /// The master wants neither; try again later.
+        case refused(String)
         /// Worth a line in the log.
         case note(String)
     }
@@ -29,9 +31,16 @@ struct ReplicaHandshake {
     private let port: UInt16
     private let announcedIP: String?
     private let position: (replicationID: String, offset: Int64)?
+    private let asksToTakeOver: Bool
 
-    /// - Parameter position: the history that we have and the first byte that we lack; nil when we have nothing.
-    init(credentials: Credentials?, port: UInt16, announcedIP: String?, position: (replicationID: String, offset: Int64)?) {
+    /// - Parameters:
+    ///   - position: the history that we have and the first byte that we lack; nil when we have nothing.
+    ///   - asksToTakeOver: the other is a replica of ours that is to be the master (FAILOVER).
+    init(
+        credentials: Credentials?, port: UInt16, announcedIP: String?, position: (replicationID: String, offset: Int64)?,
+        asksToTakeOver: Bool = false
+    ) {
+        self.asksToTakeOver = asksToTakeOver
         self.credentials = credentials
         self.port = port
         self.announcedIP = announcedIP
@@ -88,7 +97,7 @@ struct ReplicaHandshake {
     private mutating func askForData() -> [Action] {
         guard waitingFor.isEmpty else { return [] }
         waitingFor = [.psync]
-        if let position { return [.send(words("PSYNC", position.replicationID, "\(position.offset)"))] }
+        if let position { return [.send(words("PSYNC", position.replicationID, "\(position.offset)") + (asksToTakeOver ? words("FAILOVER") : []))] }
         return [.send(words("PSYNC", "?", "-1"))]
     }
 
@@ -101,7 +110,7 @@ struct ReplicaHandshake {
             }
             return [.synchronise(replicationID: parts[1], offset: offset)]
         }
-        return [.fail("reply to PSYNC from master: '\(line)'")]
+        return [.refused("reply to PSYNC from master: '\(line)'")]
     }
 
     private func words(_ text: String...) -> [[UInt8]] { text.map { Array($0.utf8) } }

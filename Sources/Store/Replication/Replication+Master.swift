@@ -14,7 +14,7 @@ extension Replication {
             let option = call[i]
             let value = call[i + 1]
             if option.isWord("ack") {
-                acknowledge(client, value)
+                acknowledge(client, value, synced: call.count > i + 3 && call[i + 2].isWord("fack") ? call[i + 3].integer : nil)
                 return
             }
             if option.isWord("getack") {
@@ -52,7 +52,8 @@ extension Replication {
         call.reply.ok()
     }
 
-    private func acknowledge(_ client: Client, _ value: Argument) {
+    /// - Parameter synced: how far the replica's append-only file is on its disk.
+    private func acknowledge(_ client: Client, _ value: Argument, synced: Int64?) {
         guard let replica = client.replica, let offset = value.integer else { return }
         if replica.phase == .settling {
             replica.phase = .online
@@ -63,7 +64,9 @@ extension Replication {
         replica.acknowledgedOffset = max(replica.acknowledgedOffset, offset)
         replica.acknowledgedAt = server.loop.wallMilliseconds
         if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
+        if let synced { replica.syncedOffset = max(replica.syncedOffset, synced) }
         serveWaiting()
+        continueFailover()
     }
 
     // MARK: PSYNC
@@ -71,6 +74,7 @@ extension Replication {
     func synchronise(_ call: borrowing Call) {
         let client = call.client
         if let replica = client.replica, replica.phase != .handshaking { return }
+        if call.count > 3, call[3].isWord("failover"), !takeOver(call) { return }
         if isReplica, !isLinkUp {
             return call.reply.error("NOMASTERLINK Can't SYNC while not connected with my master")
         }
@@ -90,19 +94,42 @@ extension Replication {
             server.statistics.partialSyncsRefused += 1
             server.logger.notice("Partial resynchronization not accepted: \(reason(id, wanted))")
         }
-        guard replica.understandsEOF else {
-            client.replica = nil
-            return call.reply.error("ERR full synchronisation needs a replica that understands EOF-marked transfers (REPLCONF capa eof)")
+        // A part of the data never goes into the file.
+        if replica.wantsNoData, !replica.understandsEOF {
+            return call.reply.error("ERR Filtered replica requires EOF capability")
         }
         server.logger.notice("Replica \(name(of: client)) asks for synchronization")
         server.statistics.fullSyncs += 1
+        attach(client, .waiting)
+        startFeeding()
+        if let file = transfer as? FileTransfer, file.isWriting, !file.receivers.isEmpty, !isDiskless(replica) {
+            begin(client, at: file.offset)
+            file.join(client)
+            return
+        }
+        scheduleTransfer()
+    }
+
+    /// Makes a replica of a client.
+    private func attach(_ client: Client, _ phase: ReplicaState.Phase) {
         client.gate.insert(.replica)
         client.connection.traffic = server.traffic.replicas
-        replica.phase = .waiting
+        client.connection.setNoDelay(!server.configuration.delaysReplicaPackets)
+        client.replica!.phase = phase
         replicas.append(client)
         server.applyOutputLimit(client)
-        startFeeding()
-        scheduleTransfer()
+    }
+
+    /// Whether a replica is sent its snapshot as it is made.
+    private func isDiskless(_ replica: ReplicaState) -> Bool {
+        replica.understandsEOF && (server.configuration.disklessSync || replica.wantsNoData)
+    }
+
+    /// Tells a replica the history's place before its stream begins.
+    private func begin(_ client: Client, at offset: Int64) {
+        if !client.replica!.isOld { client.output.append("+FULLRESYNC \(replicationID) \(offset)\r\n") }
+        client.replica!.phase = .receiving
+        client.replica!.given = offset
     }
 
     private func canResume(_ id: String, _ wanted: Int64) -> Bool {
@@ -121,14 +148,10 @@ extension Replication {
     private func resume(_ client: Client, from offset: Int64) {
         let replica = client.replica!
         server.statistics.partialSyncsAccepted += 1
-        client.gate.insert(.replica)
-        client.connection.traffic = server.traffic.replicas
-        replica.phase = .online
+        attach(client, .online)
         replica.acknowledgedAt = server.loop.wallMilliseconds
         replica.acknowledgedOffset = offset - 1
-        replicas.append(client)
         if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
-        server.applyOutputLimit(client)
         client.output.append(replica.understandsPSYNC2 ? "+CONTINUE \(replicationID)\r\n" : "+CONTINUE\r\n")
         replica.given = offset - 1
         give(client)
@@ -139,8 +162,20 @@ extension Replication {
 
     /// Begins a transfer to all that wait, once the delay in which others may join is over and none is under way.
     func scheduleTransfer() {
-        guard transfer == nil, transferTimer == nil, replicas.contains(where: { $0.replica!.phase == .waiting }) else { return }
-        let delay = Duration.seconds(server.configuration.disklessSyncDelay)
+        guard transfer == nil else { return }
+        let waiting = replicas.filter { $0.replica!.phase == .waiting }
+        guard let first = waiting.first else { return }
+        let configuration = server.configuration
+        let isEnough = configuration.disklessSyncMaxReplicas > 0 && waiting.count >= configuration.disklessSyncMaxReplicas
+        if isEnough, let timer = transferTimer {
+            server.loop.cancel(timer)
+            transferTimer = nil
+        }
+        guard transferTimer == nil else { return }
+        beginTransfer(after: isEnough || !isDiskless(first.replica!) ? .zero : .seconds(configuration.disklessSyncDelay))
+    }
+
+    private func beginTransfer(after delay: Duration) {
         transferTimer = server.loop.schedule(after: delay, label: "full synchronisation") { [unowned self] in
             transferTimer = nil
             beginTransfer()
@@ -148,24 +183,24 @@ extension Replication {
     }
 
     private func beginTransfer() {
+        guard transfer == nil else { return }
         beforeFlush()
-        let waiting = replicas.filter { $0.replica!.phase == .waiting }
-        guard let first = waiting.first else { return }
+        let waiting = replicas.filter { $0.replica!.phase == .waiting && $0.connection.isOpen }
+        guard let first = waiting.first?.replica else { return }
+        let isDiskless = isDiskless(first)
+        // The file is written by one child at a time.
+        if !isDiskless, server.hasWritingChild { return beginTransfer(after: .milliseconds(100)) }
         // Those who want something else have their turn after this one.
-        let receivers = waiting.filter { $0.replica!.wantsNoData == first.replica!.wantsNoData }
-        // Each of them is told the history's place before its stream begins; the stream then selects its database anew.
+        let receivers = waiting.filter { $0.replica!.wantsNoData == first.wantsNoData && (!isDiskless || self.isDiskless($0.replica!)) }
+        // The stream behind the snapshot selects its database anew.
         stream.selected = -1
-        for client in receivers {
-            if !client.replica!.isOld { client.output.append("+FULLRESYNC \(replicationID) \(stream.end)\r\n") }
-            client.replica!.phase = .receiving
-            client.replica!.given = stream.end
-        }
-        transfer = SnapshotTransfer(replication: self, receivers: receivers)
+        for client in receivers { begin(client, at: stream.end) }
+        transfer = isDiskless ? PipeTransfer(replication: self, receivers: receivers) : FileTransfer(replication: self, receivers: receivers)
         transfer!.start()
     }
 
     /// The transfer is over.
-    func finished(_ finished: SnapshotTransfer, succeeded: Bool) {
+    func finished(_ finished: any SnapshotTransfer, succeeded: Bool) {
         transfer = nil
         for client in finished.receivers {
             let replica = client.replica!
@@ -183,110 +218,13 @@ extension Replication {
         scheduleTransfer()
     }
 
-    // MARK: WAIT
-
-    func acknowledged(_ offset: Int64) -> Int {
-        replicas.count { $0.replica!.phase == .online && $0.replica!.acknowledgedOffset >= offset }
-    }
-
-    func wait(_ call: borrowing Call) {
-        if isReplica {
-            return call.reply.error("ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.")
-        }
-        guard let count = call.integer(1) else { return }
-        guard let timeout = call[2].integer else { return call.reply.error("ERR timeout is not an integer or out of range") }
-        guard timeout >= 0 else { return call.reply.error("ERR timeout is negative") }
-        let offset = call.client.lastWriteOffset
-        let have = acknowledged(offset)
-        if have >= count || server.executionDepth > 0 { return call.reply.integer(have) }
-        let state = BlockedState(.replicas(offset: offset, count: Int(count))) { [unowned self] client in
-            client.reply.integer(acknowledged(offset))
-        }
-        server.block(call.client, state, timeout: timeout)
-        wantsAcknowledgements = true
-    }
-
-    /// Answers those whose writes have reached enough replicas.
-    private func serveWaiting() {
-        guard server.blocking.count > 0 else { return }
-        for client in server.clients.values {
-            guard case .replicas(let offset, let count)? = client.blocked?.reason else { continue }
-            let have = acknowledged(offset)
-            guard have >= count else { continue }
-            server.unblock(client)
-            client.reply.integer(have)
-            server.goOn(client)
-        }
-    }
-
-    // MARK: what people see
-
-    /// ROLE's reply.
-    func role(_ reply: ReplyWriter) {
-        if isReplica {
-            let master = server.configuration.replicaOf!
-            reply.array(5)
-            reply.bulk("slave")
-            reply.bulk(master.host)
-            reply.integer(Int(master.port))
-            reply.bulk(link?.stateName ?? "connect")
-            reply.integer(link == nil || !hasMasterHistory ? -1 : stream.end)
-            return
-        }
-        reply.array(3)
-        reply.bulk("master")
-        reply.integer(stream.end)
-        let online = replicas.filter { $0.replica!.phase == .online }
-        reply.array(online.count)
-        for client in online {
-            reply.array(3)
-            reply.bulk(client.replica!.announcedIP ?? client.connection.peer.host)
-            reply.bulk(String(client.replica!.listeningPort))
-            reply.bulk(String(client.replica!.acknowledgedOffset))
-        }
-    }
-
-    /// The section `replication` of INFO.
-    func infoSection() -> String {
-        var lines = ["# Replication", "role:\(isReplica ? "slave" : "master")"]
-        let seconds = server.loop.wallMilliseconds / 1000
-        if isReplica, let master = server.configuration.replicaOf {
-            lines += [
-                "master_host:\(master.host)", "master_port:\(master.port)",
-                "master_link_status:\(isLinkUp ? "up" : "down")",
-                "master_last_io_seconds_ago:\(isLinkUp ? seconds - (link!.lastInteraction / 1000) : -1)",
-                "master_sync_in_progress:\(link?.isTransferring == true ? 1 : 0)",
-                "slave_read_repl_offset:\(stream.end)", "slave_repl_offset:\(stream.end)",
-            ]
-            if link?.isTransferring == true {
-                lines += [
-                    "master_sync_total_bytes:\(link!.transferTotal)", "master_sync_read_bytes:\(link!.transferRead)",
-                    "master_sync_left_bytes:\(link!.transferTotal >= 0 ? link!.transferTotal - link!.transferRead : -1)",
-                    "master_sync_perc:\(link!.transferTotal > 0 ? Double(link!.transferRead * 100 / link!.transferTotal) : 0)",
-                    "master_sync_last_io_seconds_ago:\(seconds - (link!.lastInteraction / 1000))",
-                ]
-            }
-            if !isLinkUp { lines.append("master_link_down_since_seconds:\(link.map { ($0.downSince == 0 ? -1 : seconds - $0.downSince / 1000) } ?? -1)") }
-            lines += [
-                "slave_priority:\(server.configuration.replicaPriority)",
-                "slave_read_only:\(server.configuration.isReplicaReadOnly ? 1 : 0)", "replica_announced:1",
-            ]
-        }
-        lines.append("connected_slaves:\(replicas.count)")
-        if server.configuration.minReplicasToWrite > 0 { lines.append("min_slaves_good_slaves:\(goodReplicas)") }
-        lines += server.confirmation.infoFields
-        for (i, client) in replicas.enumerated() {
-            let replica = client.replica!
-            let host = replica.announcedIP ?? client.connection.peer.host
-            let lag = replica.phase == .online ? seconds - replica.acknowledgedAt / 1000 : 0
-            lines.append("slave\(i):ip=\(host),port=\(replica.listeningPort),state=\(replica.stateName),offset=\(replica.acknowledgedOffset),lag=\(lag)")
-        }
-        lines += [
-            "master_failover_state:no-failover", "master_replid:\(replicationID)", "master_replid2:\(secondID)",
-            "master_repl_offset:\(stream.end)", "second_repl_offset:\(secondOffset)", "repl_backlog_active:\(stream.isOpen ? 1 : 0)",
-            "repl_backlog_size:\(stream.backlogSize)", "repl_backlog_first_byte_offset:\(stream.isOpen ? stream.firstOffset : 0)",
-            "repl_backlog_histlen:\(stream.historyCount)",
-        ]
-        return lines.map { $0 + "\r\n" }.joined()
+    /// A replica has been sent a snapshot of known length: the stream may follow at once.
+    func received(_ client: Client) {
+        let replica = client.replica!
+        if replica.wantsSnapshotOnly { return client.closeAfterReplies() }
+        replica.phase = .online
+        replica.acknowledgedAt = server.loop.wallMilliseconds
+        server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
+        give(client)
     }
 }

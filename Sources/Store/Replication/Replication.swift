@@ -30,6 +30,8 @@ final class ReplicaState {
     /// It asked with SYNC (redis-cli does): nobody tells it of histories and offsets.
     var isOld = false
     var acknowledgedOffset: Int64 = 0
+    /// How far its append-only file is on its disk; it says so when it has one (REPLCONF ACK ... FACK).
+    var syncedOffset: Int64 = 0
     /// Milliseconds since 1970.
     var acknowledgedAt: Int64 = 0
     /// The offset up to which it has been given the stream, or is to be given it once it has its snapshot.
@@ -61,7 +63,7 @@ final class Replication {
     private(set) var isFeeding = false
     var replicas: [Client] = []
     /// The snapshot transfer under way, if any.
-    var transfer: SnapshotTransfer?
+    var transfer: (any SnapshotTransfer)?
     var transferTimer: TimerID?
     /// Somebody waits for acknowledgements: ask for them before this iteration's output leaves.
     var wantsAcknowledgements = false
@@ -70,6 +72,7 @@ final class Replication {
     private var handedOut: Int64 = 0
     var noReplicasSince: Int64
 
+    var failover = Failover()
     /// The final snapshot is written: the stream must stay where the snapshot says it is.
     var isEnding = false
 
@@ -77,6 +80,8 @@ final class Replication {
     var link: MasterLink?
     /// The database that our master's stream has selected.
     var streamDatabase = 0
+    /// Commands of the stream that answered with an error (`unexpected_error_replies`).
+    var failedStreamCommands: UInt64 = 0
     /// Commands of the master's stream are being applied.
     var isApplyingStream = false
 
@@ -91,6 +96,12 @@ final class Replication {
     var isLinkUp: Bool { link?.isOnline ?? false }
     var offset: Int64 { stream.end }
     private var now: Int64 { server.loop.wallMilliseconds }
+
+    /// Fewer replicas keep up than `min-replicas-to-write` asks for; without `min-replicas-max-lag` it asks for nothing.
+    var lacksReplicas: Bool {
+        let configuration = server.configuration
+        return configuration.minReplicasToWrite > 0 && configuration.minReplicasMaxLag > 0 && goodReplicas < configuration.minReplicasToWrite
+    }
 
     /// Replicas that receive the stream and have acknowledged something lately (`min-replicas-max-lag`).
     var goodReplicas: Int {
@@ -157,7 +168,8 @@ final class Replication {
 
     /// Passes a command on. On a replica our master's own bytes are passed on instead.
     func feed(_ db: Int, _ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
-        guard isFeeding, !isReplica, !isEnding else { return }
+        guard !isReplica, !isEnding else { return }
+        guard isFeeding else { return stream.countUnrecorded() }
         if db != stream.selected {
             stream.selected = db
             server.withArguments([Array("SELECT".utf8), Array(number: Int64(db))]) { stream.append($0, $1) }
@@ -219,7 +231,8 @@ final class Replication {
         let now = now
         if isEnding { return }
         closeIdleStream()
-        if !isReplica, !replicas.isEmpty, now - lastPing >= Int64(server.configuration.replicationPingPeriod) * 1000 {
+        // A stream that moves on is never caught up with.
+        if !isReplica, !replicas.isEmpty, failover.state == .none, now - lastPing >= Int64(server.configuration.replicationPingPeriod) * 1000 {
             lastPing = now
             server.withArguments([Array("PING".utf8)]) { stream.append($0, $1) }
         }
@@ -227,7 +240,7 @@ final class Replication {
         for client in replicas {
             let replica = client.replica!
             switch replica.phase {
-            case .online where replica.acknowledgedAt < limit && !replica.wantsSnapshotOnly:
+            case .online where replica.acknowledgedAt < limit && !replica.wantsSnapshotOnly && !replica.isOld:
                 server.logger.warning("Disconnecting timedout replica (streaming sync): \(name(of: client))")
                 client.connection.close()
             case .waiting:
@@ -237,7 +250,10 @@ final class Replication {
                 break
             }
         }
+        transfer?.cron(at: now)
         trim()
+        continueFailover()
+        serveWaiting()
         link?.cron()
     }
 
@@ -323,6 +339,16 @@ final class Replication {
         server.confirmation.endDoubt()
         server.updatePropagation()
         server.appendOnlyFile.dataWasReplaced()
+    }
+
+    /// Lets go of the data set, for another is about to take its place; its history goes with it.
+    func giveUpData() {
+        disconnectReplicas()
+        server.adopt(server.makeReader(dropsExpired: false))
+        hasMasterHistory = false
+        replicationID = StoreServer.randomID()
+        forgetSecondID()
+        stream.restart(at: stream.end)
     }
 
     /// The master goes on under another ID: what we have up to here belongs to both.

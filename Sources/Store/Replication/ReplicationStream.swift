@@ -84,6 +84,9 @@ struct ReplicationStream {
 
     // MARK: appending
 
+    /// Something was changed that nobody is going to be sent: WAITAOF counts in offsets all the same.
+    mutating func countUnrecorded() { end += 1 }
+
     /// Appends one command. O(bytes).
     mutating func append(_ arguments: UnsafeMutablePointer<Argument>, _ count: Int) {
         guard isOpen else { return }
