@@ -131,8 +131,7 @@ def test_getkeys_of_migrate(vigie_store, redis_server):
 
 
 # Families that have issues of their own.
-LATER = ("asking|bgrewriteaof|bit.*|cluster|eval.*|failover|fcall.*|geo.*|getbit|module|pf.*|readonly|readwrite|"
-         "restore-asking|script|setbit")
+LATER = "bit.*|eval.*|fcall.*|geo.*|getbit|module|pf.*|restore-asking|script|setbit"
 # Subcommands that need an engine.
 LATER_SUBCOMMANDS = r"function\|(list|stats|kill)"
 
@@ -140,21 +139,23 @@ LATER_SUBCOMMANDS = r"function\|(list|stats|kill)"
 def test_list_names_subcommands_too(vigie_store, redis_server):
     ours, real = ([name.decode() for name in server.call("COMMAND", "LIST")] for server in (vigie_store(), redis_server()))
     assert {"config|get", "client|kill", "get"} <= set(ours)
-    later = LATER.replace("|script", "|script|acl|debug")
-    assert not [name for name in real if name not in ours and not re.fullmatch(later, name.split("|")[0])]
+    later = LATER.replace("|script", "|script|acl|debug|cluster")
+    assert not [name for name in real if name not in ours and not re.fullmatch(later, name.split("|")[0])
+                and not re.fullmatch(LATER_SUBCOMMANDS, name)]
     assert len(ours) == len(set(ours))
 
 
 def test_no_command_is_missing(vigie_store, redis_server):
     ours, real = infos(vigie_store()), infos(redis_server())
     missing = [name for name in real if name not in ours and not re.fullmatch(LATER, name.split("|")[0])
-               and not re.fullmatch(LATER_SUBCOMMANDS, name)]
+               and not re.fullmatch(LATER_SUBCOMMANDS, name) and not name.startswith("cluster|")]
     assert not missing
 
 
 def test_command_list_and_count(vigie_store, redis_server):
     ours, real = vigie_store(), redis_server()
-    assert ours.call("COMMAND", "COUNT") == len(ours.call("COMMAND")) == len(ours.call("COMMAND", "LIST"))
+    assert ours.call("COMMAND", "COUNT") == len(ours.call("COMMAND"))
+    assert ours.call("COMMAND", "COUNT") == sum(b"|" not in name for name in ours.call("COMMAND", "LIST"))
     for words in (["PATTERN", "z*store"], ["PATTERN", "config*"], ["ACLCAT", "transaction"], ["ACLCAT", "nosuch"], ["MODULE", "nosuch"]):
         said, expected = (sorted(server.call("COMMAND", "LIST", "FILTERBY", *words)) for server in (ours, real))
         assert said == expected, words

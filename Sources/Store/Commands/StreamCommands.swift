@@ -8,7 +8,7 @@ extension StoreServer {
         Command(
             "XADD", arity: -5, flags: [.write, .denyOOM, .fast], keys: .first, categories: [.stream], since: "5.0.0",
             syntax: "key [NOMKSTREAM]@6.2.0 [trim(strategy(MAXLEN|MINID@6.2.0) [operator(equal==|approximately=~)] threshold [LIMIT count:int]@6.2.0)] id_or_auto(auto_id=*|id) field_value(field value)...",
-            access: "RW update", tips: "nondeterministic_output",
+            access: "RW update (UPDATE instead of INSERT because of the optional trimming feature)", tips: "nondeterministic_output",
             complexity: "O(1) when adding a new entry, O(N) when trimming where N being the number of entries evicted.",
             summary: "Appends a new message to a stream. Creates the key if it doesn't exist."
         ) { call in call.server.addEntry(call) },
