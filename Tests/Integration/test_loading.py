@@ -214,7 +214,7 @@ def test_a_replica_follows_after_it_has_loaded(vigie_store, redis_server, files)
 def test_a_master_s_snapshot_is_loaded_beside_the_data_that_is_served(vigie_store, files):
     master = vigie_store(dir=files["snapshot"][0])
     loaded(master)
-    replica = vigie_store()
+    replica = vigie_store(repl_diskless_load="swapdb")
     replica.call("SET", "old", "1")
     seen = []
     with replica.raw() as client:
