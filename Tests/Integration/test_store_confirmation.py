@@ -130,6 +130,12 @@ READS = [
     (("LPUSH", "list", 1), [("LLEN", "list"), ("LINDEX", "list", 0)], [("SCARD", "set")]),
     (("FLUSHDB",), [("GET", "other"), ("DBSIZE",), ("EXISTS", "never")], []),
     (("SWAPDB", 0, 1), [("GET", "other")], []),
+    (("XADD", "events", "5-1", "f", "v"),
+     [("XLEN", "events"), ("XRANGE", "events", "-", "+"), ("XREAD", "STREAMS", "events", "0"), ("XREAD", "COUNT", 5, "STREAMS", "log", "events", 0, 0),
+      ("XINFO", "STREAM", "events"), ("XINFO", "GROUPS", "events"), ("XPENDING", "events", "readers")],
+     [("XREAD", "COUNT", 5, "STREAMS", "log", 0), ("XLEN", "log"), ("XREAD", "STREAMS", "log", "log", "events", "0"), ("XREAD", "COUNT", 5)]),
+    (("XREADGROUP", "GROUP", "readers", "c", "STREAMS", "log", ">"), [("XPENDING", "log", "readers"), ("XINFO", "CONSUMERS", "log", "readers")],
+     [("XLEN", "events"), ("XREAD", "STREAMS", "events", 0)]),
     (("SPOP", "set"), [("SMEMBERS", "set"), ("SISMEMBER", "set", "a")], [("EXISTS", "list")]),
 ]
 
@@ -140,6 +146,9 @@ def test_what_sees_a_write_waits_for_it_and_nothing_else(store_of, write, seen, 
     ours.call("SET", "other", "there")
     ours.call("RPUSH", "list", "b", "c")
     ours.call("SADD", "set", "a", "b")
+    for stream in ("events", "log"):
+        ours.call("XADD", stream, "1-1", "f", "v")
+        ours.call("XGROUP", "CREATE", stream, "readers", "0")
     ours.freeze()
     readers = [ours.raw() for _ in seen]
     with ours.raw() as writer, ours.raw() as bystander:
@@ -273,6 +282,20 @@ def test_a_client_that_a_write_wakes_waits_with_it(pair):
         pair.thaw()
         assert blocked.read() == b"*2\r\n$5\r\nqueue\r\n$1\r\na\r\n"
         assert pusher.read() == b":2\r\n"
+
+
+def test_a_reader_of_a_stream_that_a_write_wakes_waits_with_it(pair):
+    pair.call("XGROUP", "CREATE", "events", "readers", "0", "MKSTREAM")
+    with pair.raw() as reader, pair.raw() as member, pair.raw() as writer:
+        reader.send("XREAD", "BLOCK", 0, "STREAMS", "events", "$")
+        member.send("XREADGROUP", "GROUP", "readers", "one", "BLOCK", 0, "STREAMS", "events", ">")
+        wait_until(lambda: "blocked_clients:2" in pair.call("INFO", "clients").decode(), 5)
+        pair.freeze()
+        writer.send("XADD", "events", "5-1", "f", "v")
+        assert waits(writer) and reader.silent(0.05) and member.silent(0.05)
+        pair.thaw()
+        assert b"5-1" in reader.read() and b"5-1" in member.read()
+        assert writer.read() == b"$3\r\n5-1\r\n"
 
 
 def test_a_wait_that_ends_with_nothing_waits_for_who_took_it(ours):
@@ -470,6 +493,19 @@ def test_without_replicas_a_write_is_applied_and_times_out(store_of):
         client.call("CONFIG", "SET", "reply-after-replicas", "1")
         assert client.call("SET", "k", "4") == b"+OK\r\n"
         another.thaw()
+
+
+def test_offsets_go_on_without_a_backlog(store_of):
+    """What replies wait for is counted on when the backlog has been let go of."""
+    master = store_of("vigie")(reply_after_replicas=1, reply_after_replicas_timeout=200, repl_backlog_ttl=1)
+    with master.raw() as client:
+        assert client.call("SET", "k", "1").startswith(WRITE)
+        wait_until(lambda: "Replication backlog freed after 1 seconds" in master.log_text(), 10)
+        assert client.call("SET", "k", "2").startswith(WRITE)
+        assert client.call("GET", "k").startswith(READ)
+        replica = store_of("redis")(replicaof=("127.0.0.1", master.port)).wait_replica_online()
+        wait_until(lambda: client.call("SET", "k", "3") == b"+OK\r\n", 10)
+        assert client.call("GET", "k") == b"$1\r\n3\r\n" and replica.call("GET", "k") == b"3"
 
 
 def test_a_demoted_master_tells_those_who_wait(ours):

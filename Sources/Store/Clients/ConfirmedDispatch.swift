@@ -65,7 +65,11 @@ extension StoreServer {
         if seesMoreThanItsKeys(slot, arguments, count) { return confirmation.last }
         var most: Int64 = 0
         func look(_ index: Int) { if index < count { most = max(most, confirmation.offset(of: arguments[index], db)) } }
-        if keys.first < 0 {
+        if keys.first < 0, keys.step == 0 {
+            // Behind the word STREAMS: keys, and as many IDs.
+            guard let word = (-keys.first..<count).first(where: { arguments[$0].isWord("streams") }) else { return 0 }
+            for index in word + 1..<word + 1 + (count - word - 1) / 2 { look(index) }
+        } else if keys.first < 0 {
             let at = -keys.first
             // A number that is wrong has been answered with an error.
             guard at < count, let number = arguments[at].integer, number > 0, number < Int64(count - at) else { return 0 }
