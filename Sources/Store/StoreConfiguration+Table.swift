@@ -162,7 +162,7 @@ extension Directive {
         .kept("io-threads-do-reads", .flag, "no", because: "one thread serves all clients").immutable,
         .kept("hz", .clamped(0...intMax, to: 1...500), "10", because: "periodic work comes ten times a second, and expiry as often as it is needed"),
         .kept("dynamic-hz", .flag, "yes", because: "periodic work comes ten times a second, and expiry as often as it is needed"),
-        .kept("shutdown-timeout", .integer(natural), "10", because: "the end does not wait for replicas that lag behind"),
+        .integer("shutdown-timeout", \.shutdownTimeout, natural),
         shutdown("shutdown-on-sigint", \.shutdownOnInterrupt),
         shutdown("shutdown-on-sigterm", \.shutdownOnTermination),
     ]

@@ -95,6 +95,8 @@ public final class StoreConfiguration {
     var backlogSize = 1 << 20
     /// Seconds after which a master without replicas lets go of its backlog; 0 for never.
     var backlogTimeToLive = 3600
+    /// Seconds for which the end waits for replicas that lag behind; 0 for not at all.
+    var shutdownTimeout = 10
     var replicationTimeout = 60
     var replicationPingPeriod = 10
     /// Redis waits 5 seconds, so that replicas that come together share a snapshot; here the first one is served at once unless the file asks to wait.

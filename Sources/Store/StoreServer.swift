@@ -115,6 +115,10 @@ final class StoreServer: ListenerHandler {
     var appendOnlyFile: AppendOnlyFile!
     /// The loading of the data set at start, while it is going on.
     var loading: Loading?
+    /// The end that waits for replicas, if one does.
+    var pendingShutdown: PendingShutdown?
+    /// Everything is saved and said: nothing is left but the end of the process.
+    var hasEnded = false
     var eviction = Eviction()
     var clientEviction = ClientEviction()
     var activeExpiry = ActiveExpiry()
@@ -266,6 +270,10 @@ final class StoreServer: ListenerHandler {
         expireOnTime()
         memoryCron()
         replication.cron()
+        if pendingShutdown != nil {
+            replication.wantsAcknowledgements = true
+            continueShutdown()
+        }
         persistence.cron()
         appendOnlyFile.cron()
         disconnectIdleClients()

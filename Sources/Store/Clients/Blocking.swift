@@ -15,6 +15,8 @@ final class BlockedState {
         case pause(request: [[UInt8]])
         /// Another server to take keys (MIGRATE).
         case migration
+        /// The end (SHUTDOWN).
+        case shutdown
         /// Replicas to confirm some of the many replies that wait (`reply-after-replicas`).
         case confirmation
     }
@@ -124,7 +126,7 @@ extension StoreServer {
             }
         case .pause:
             blocking.postponed.removeAll { $0 === client }
-        case .replicas, .disks, .migration, .confirmation:
+        case .replicas, .disks, .migration, .confirmation, .shutdown:
             break
         }
     }
@@ -170,10 +172,13 @@ extension StoreServer {
 
     // MARK: CLIENT PAUSE
 
+    /// Another server is about to take over, or replicas are to have everything before the end.
+    private var writesWait: Bool { replication.isFailingOver || pendingShutdown != nil }
+
     func isPaused(for flags: CommandFlags) -> Bool {
-        if replication.isFailingOver, flags.contains(.write) || flags.contains(.mayReplicate) { return true }
+        if writesWait, flags.contains(.write) || flags.contains(.mayReplicate) { return true }
         guard loop.wallMilliseconds < blocking.pausedUntil else {
-            if !replication.isFailingOver { unpause() }
+            if !writesWait { unpause() }
             return false
         }
         return !blocking.pausesWritesOnly || flags.contains(.write) || flags.contains(.mayReplicate)
@@ -198,10 +203,10 @@ extension StoreServer {
     /// Lets everybody go on when the pause's time is over.
     func unpauseIfOver() { if loop.wallMilliseconds >= blocking.pausedUntil { unpause() } }
 
-    /// Ends CLIENT PAUSE. While a failover is under way writes wait on.
+    /// Ends CLIENT PAUSE. While a failover or the end is under way writes wait on.
     func unpause() {
         blocking.pausedUntil = 0
-        if !replication.isFailingOver { gate.remove(.paused) }
+        if !writesWait { gate.remove(.paused) }
         resumePostponed()
     }
 

@@ -362,7 +362,7 @@ extension StoreServer {
         guard let id = call.integer(2) else { return }
         guard let client = clients[id], let state = client.blocked else { return call.reply.integer(0) }
         switch state.reason {
-        case .pause, .migration, .confirmation: return call.reply.integer(0)
+        case .pause, .migration, .confirmation, .shutdown: return call.reply.integer(0)
         case .keys, .replicas, .disks: break
         }
         unblock(client)

@@ -100,14 +100,19 @@ extension StoreServer {
         for i in 1..<max(1, call.count) {
             if call[i].isWord("nosave"), options.save != true { options.save = false } else if call[i].isWord("save"), options.save != false { options.save = true }
             else if call[i].isWord("now") { options.isImmediate = true } else if call[i].isWord("force") { options.isForced = true }
-            else if call[i].isWord("abort"), call.count == 2 { return call.reply.error("ERR No shutdown in progress.") }
+            else if call[i].isWord("abort"), call.count == 2 { return abortShutdown() ? call.reply.ok() : call.reply.error("ERR No shutdown in progress.") }
             else { return call.syntaxError() }
         }
         let client = call.client
         shutDown(options) { [unowned self, weak client] isDone in
             if isDone { return onShutdown() }
-            client?.reply.error("ERR Errors trying to SHUTDOWN. Check logs.")
+            guard let client else { return }
+            client.reply.error("ERR Errors trying to SHUTDOWN. Check logs.")
+            guard case .shutdown? = client.blocked?.reason else { return }
+            unblock(client)
+            goOn(client)
         }
+        if pendingShutdown != nil { block(client, BlockedState(.shutdown, timedOut: { _ in }), timeout: 0) }
     }
 
     /// Whether a connection comes from this host.

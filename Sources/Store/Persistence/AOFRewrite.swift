@@ -324,6 +324,9 @@ extension StoreServer {
     /// A child is writing: only one does at a time.
     var hasWritingChild: Bool { persistence.isSaving || appendOnlyFile.rewrite.isRunning || replication.transfer?.hasChild == true }
 
+    /// What a child that writes a file adds to its niceness: a third of the weight that the server has (sched(7)).
+    private static let writerNiceness: Int32 = 5
+
     /// Forks a child that writes a file, and measures how long that stops us.
     /// - Parameters:
     ///   - title: what `ps` calls it.
@@ -340,6 +343,8 @@ extension StoreServer {
         let before = ContinuousClock.now
         let (connection, pid) = try loop.forkWriter({ [self] report in
             becomeChild(title)
+            // Where the two share a processor, who is served comes before what is saved.
+            _ = nice(StoreServer.writerNiceness)
             let progress = SaveProgress { BackgroundSave.report(keys: $0, to: report) }
             let error = body(progress.note)
             BackgroundSave.report(error, to: report)

@@ -67,6 +67,15 @@ extension Replication {
         if let synced { replica.syncedOffset = max(replica.syncedOffset, synced) }
         serveWaiting()
         continueFailover()
+        if server.pendingShutdown != nil { server.continueShutdown() }
+    }
+
+    /// Replicas that take the stream and have not acknowledged all of it up to an offset.
+    func lagging(behind offset: Int64) -> [Client] {
+        replicas.filter { client in
+            let replica = client.replica!
+            return replica.phase == .online && !replica.wantsSnapshotOnly && replica.acknowledgedOffset < offset
+        }
     }
 
     // MARK: PSYNC
