@@ -200,9 +200,12 @@ def test_a_replica_waits_until_its_master_has_loaded(store_of, vigie_store, file
     assert replica.call("DBSIZE") == KEYS
 
 
-def test_a_replica_follows_after_it_has_loaded(vigie_store, redis_server, files):
+def test_a_replica_follows_after_it_has_loaded(vigie_store, redis_server, files, tmp_path):
     master = redis_server()
     master.call("SET", "a", "master")
+    # What it receives takes the place of what it has loaded.
+    shutil.copy(files["snapshot"][0] / "dump.rdb", tmp_path)
+    files = {"snapshot": (tmp_path, "no", KEYS)}
     store = loading_store(vigie_store, files, "snapshot", replicaof=("127.0.0.1", master.port))
     with store.raw() as client:
         assert client.call("GET", "a") == LOADING
@@ -226,14 +229,15 @@ def test_a_master_s_snapshot_is_loaded_beside_the_data_that_is_served(vigie_stor
                 assert info["loading"] == "0"
                 served = client.call("GET", "old") == b"$1\r\n1\r\n"
                 assert served or replica.info("replication")["master_link_status"] == "up"
-    assert len(seen) > 3 and seen == sorted(seen)
+    assert len(seen) > 1 and seen == sorted(seen)
     assert replica.info("persistence")["async_loading"] == "0" and replica.call("DBSIZE") == KEYS
 
 
 def test_the_log_and_info_tell_how_far_it_is(vigie_store, files):
     """A loading, and a save, of more than a second: the process gets a tenth of the CPU."""
-    store = loading_store(vigie_store, files, "snapshot", enable_debug_command="yes")
+    store = vigie_store(dir=files["snapshot"][0], ready=False, enable_debug_command="yes")
     pause_until(store, lambda: "Loading " in store.log_text() and " of " in store.log_text())
+    wait_until(lambda: answers(store), 10)
     assert f"Loading {store.directory}/dump.rdb: " in store.log_text()
     loaded(store)
     store.call("BGSAVE")
@@ -257,7 +261,7 @@ def test_the_log_and_info_tell_how_far_it_is(vigie_store, files):
 
 def pause_until(store, condition):
     """Lets the process run one moment in ten until it has come to something."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         store.freeze()

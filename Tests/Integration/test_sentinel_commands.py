@@ -183,7 +183,6 @@ def test_events_are_those_of_redis_sentinel(quorum):
     ]
     names = {name for name, _ in expected}
     assert [event for event in heard if event[0] in names][:len(expected)] == expected
-    pubsub.connection.disconnect()
 
 
 def test_monitor_set_and_remove_at_run_time_are_written_down(quorum, vigie_sentinel):

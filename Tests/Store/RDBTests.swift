@@ -93,6 +93,21 @@ struct RDBPieceTests {
         #expect(parts.value == all.value)
     }
 
+    @Test("CRC-64 of long inputs, in lanes, is that of bits one after the other", arguments: [4095, 4096, 4097, 8192, 12_345, 20_000])
+    func lanes(count: Int) {
+        var generator = SeededGenerator(state: UInt64(count))
+        let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        var slow: UInt64 = 0
+        for byte in bytes {
+            slow ^= UInt64(byte)
+            for _ in 0..<8 { slow = slow & 1 != 0 ? slow >> 1 ^ 0x95AC_9329_AC4B_C9B5 : slow >> 1 }
+        }
+        var fast = CRC64()
+        bytes[..<(count / 3)].withUnsafeBytes { fast.update($0) }
+        bytes[(count / 3)...].withUnsafeBytes { fast.update($0) }
+        #expect(fast.value == slow)
+    }
+
     @Test("LZF gives back what was compressed, whatever the inputs before have left in its memory")
     func compression() {
         // The positions begin again while this goes on.
