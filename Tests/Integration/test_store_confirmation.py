@@ -561,7 +561,7 @@ def test_shutdown_tells_those_who_wait(ours):
         writer.send("SET", "k", "new")
         assert waits(writer)
         with ours.raw() as admin:
-            admin.send("SHUTDOWN", "NOSAVE")
+            admin.send("SHUTDOWN", "NOSAVE", "NOW")
             assert writer.read().startswith(WRITE + b"The write was applied here, but this server is shutting down")
             assert writer.closed()
     ours.thaw()
