@@ -7,6 +7,9 @@ from .playing import Difference, line_of
 from .wire import Gone
 
 
+BRACKETS = (b"MULTI", b"EXEC", b"DISCARD")
+
+
 def outcome(player, episode):
     """Words for what differs when the episode is played, or None."""
     try:
@@ -47,9 +50,13 @@ def minimised(player, episode, seconds):
     for i, block in enumerate(blocks):
         if not block.isDivisible:
             continue
+        # Mostly it is not the transaction that differs but what is in it.
+        bare = Block([op for op in block.ops if op.words[0] not in BRACKETS], True)
+        if 0 < len(bare.ops) < len(block.ops) and time.monotonic() < deadline and differs(blocks[:i] + [bare] + blocks[i + 1:]):
+            block = blocks[i] = bare
         place = 0
         while place < len(block.ops) and time.monotonic() < deadline:
-            if block.ops[place].words[0] in (b"MULTI", b"EXEC", b"DISCARD"):
+            if block.ops[place].words[0] in BRACKETS:
                 place += 1
                 continue
             smaller = Block(block.ops[:place] + block.ops[place + 1:], True)
