@@ -168,6 +168,24 @@ def test_chain_of_replicas(store_of):
         same_contents(first, third)
 
 
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+@pytest.mark.parametrize("kind", ["vigie", "redis"])
+def test_a_replica_of_a_replica_goes_on_in_the_stream_s_database(store_of, kind, diskless):
+    """The stream is in the middle of a database when the second replica joins it: nobody says SELECT again."""
+    master = store_of("vigie")()
+    first = store_of("vigie")(replicaof=("127.0.0.1", master.port), repl_diskless_sync=diskless).wait_replica_online()
+    with master.raw() as client:
+        client.call("SELECT", "3")
+        client.call("SET", "before", "1")
+        wait_until(lambda: b"db3" in first.call("INFO", "keyspace"), 5)
+        second = store_of(kind)(replicaof=("127.0.0.1", first.port)).wait_replica_online()
+        client.call("SET", "behind", "2")
+        with second.raw() as reader:
+            reader.call("SELECT", "3")
+            wait_until(lambda: reader.call("MGET", "before", "behind") == b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n", 5)
+    assert b"db0" not in second.call("INFO", "keyspace")
+
+
 def test_passwords(store_of):
     for master_kind, replica_kind in PAIRS:
         master = store_of(master_kind)(password="7xJtpLugAyu6hgPbuB3hX4R")

@@ -61,13 +61,6 @@ final class Persistence {
         }
     }
 
-    /// What the snapshot says beside the data: of the replication stream at this moment, and the functions.
-    private var info: SnapshotInfo {
-        var info = server.replication.snapshotInfo
-        info.functions = server.functions.codes
-        return info
-    }
-
     // MARK: saving
 
     /// Writes a snapshot; nothing else happens meanwhile. O(n).
@@ -77,7 +70,7 @@ final class Persistence {
         let total = server.databases.reduce(0) { $0 + $1.count }
         let progress = SaveProgress { [server, path] in server.logger.notice("Saving \(path): \($0) of \(total) keys are written") }
         let error = SnapshotFile.write(
-            path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: info,
+            path: path, temporary: configuration.inDirectory("temp-\(getpid()).rdb"), databases: server.databases, info: server.replication.snapshotInfo,
             now: server.loop.wallMilliseconds, configuration, progress: progress.note)
         if let error {
             server.logger.warning("Failed saving the DB: \(error)")
@@ -103,7 +96,7 @@ final class Persistence {
         lastAttempt = now
         let configuration = server.configuration
         let (path, directory) = (path, configuration.inDirectory(""))
-        let (databases, info, wall) = (server.databases, info, server.loop.wallMilliseconds)
+        let (databases, info, wall) = (server.databases, server.replication.snapshotInfo, server.loop.wallMilliseconds)
         let save = BackgroundSave(startedAt: now, dirtyBefore: server.dirty)
         save.onEnd = onEnd
         do throws(SystemError) {

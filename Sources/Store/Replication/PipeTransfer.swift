@@ -31,9 +31,7 @@ final class PipeTransfer: SnapshotTransfer, ConnectionHandler {
     func start() {
         let server = replication.server
         for client in receivers { client.output.append("$EOF:\(mark)\r\n") }
-        let info = SnapshotInfo(
-            replicationDatabase: max(0, replication.stream.selected), replicationID: replication.replicationID,
-            replicationOffset: replication.stream.end, functions: server.functions.codes)
+        let info = replication.snapshotInfo
         let isEmpty = receivers.allSatisfy { $0.replica?.wantsNoData == true }
         let databases = isEmpty ? UnsafeMutableBufferPointer(start: nil, count: 0) : server.databases
         let now = server.loop.wallMilliseconds

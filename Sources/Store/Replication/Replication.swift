@@ -140,11 +140,15 @@ final class Replication {
         secondOffset = -1
     }
 
-    /// What a snapshot says of the stream at this moment; nothing when there is no history that somebody could go on from.
+    /// What a snapshot says beside the data, at this moment: the functions, and of the stream where somebody could go on from. On a replica
+    /// it is our master that has selected the stream's database.
     var snapshotInfo: SnapshotInfo {
-        guard stream.isOpen, !isReplica || hasMasterHistory else { return SnapshotInfo() }
-        let database = isReplica ? link?.client?.db.id ?? streamDatabase : max(0, stream.selected)
-        return SnapshotInfo(replicationDatabase: database, replicationID: replicationID, replicationOffset: stream.end)
+        var info = SnapshotInfo(functions: server.functions.codes)
+        guard stream.isOpen, !isReplica || hasMasterHistory else { return info }
+        info.replicationDatabase = isReplica ? link?.client?.db.id ?? streamDatabase : max(0, stream.selected)
+        info.replicationID = replicationID
+        info.replicationOffset = stream.end
+        return info
     }
 
     /// Goes on, at the start, from where the loaded snapshot was: a replica asks its master for what follows, a master lets replicas go
