@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from differential.checksum import crc64
-from harness import free_port, vigie_role, wait_until
+from harness import PlayedReplica, free_port, vigie_role, wait_until
 from harness.contents import contents, fill
 
 SIZES = [1, 20, 200, 3000]
@@ -304,6 +304,20 @@ def test_functions_pass_through_an_append_only_file(redis_server, vigie_store, p
     store.stop()
     again = redis_server(dir=store.directory, **options)
     assert (again.call("FCALL", "f", 0), again.call("GET", "k")) == (1, b"v")
+
+
+@pytest.mark.parametrize("wanted, functions", [("functions", True), ("", False)], ids=["functions", "nothing"])
+@pytest.mark.parametrize("kind", ["redis", "vigie"])
+def test_a_replica_may_want_the_functions_alone_or_nothing(redis_server, store_of, kind, wanted, functions):
+    real = redis_server(rdbcompression="no")
+    real.call("FUNCTION", "LOAD", LIBRARY)
+    real.call("SET", "left-out", "v")
+    real.call("SAVE")
+    store = store_of(kind)(dir=real.directory, rdbcompression="no")
+    with PlayedReplica(store.port) as replica:
+        assert replica.say("REPLCONF", "rdb-filter-only", wanted) == "+OK"
+        payload = replica.synchronise()
+    assert (b"register_function" in payload) == functions and b"left-out" not in payload
 
 
 def test_functions_and_streams_reach_replicas(redis_server, vigie_store):

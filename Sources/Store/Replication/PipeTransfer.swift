@@ -31,7 +31,8 @@ final class PipeTransfer: SnapshotTransfer, ConnectionHandler {
     func start() {
         let server = replication.server
         for client in receivers { client.output.append("$EOF:\(mark)\r\n") }
-        let info = replication.snapshotInfo
+        var info = replication.snapshotInfo
+        if receivers.allSatisfy({ $0.replica?.wantsFunctions == false }) { info.functions = [] }
         let isEmpty = receivers.allSatisfy { $0.replica?.wantsNoData == true }
         let databases = isEmpty ? UnsafeMutableBufferPointer(start: nil, count: 0) : server.databases
         let now = server.loop.wallMilliseconds

@@ -39,10 +39,12 @@ extension Replication {
                 replica.wantsSnapshotOnly = flag == 1
             } else if option.isWord("rdb-filter-only") {
                 // What is named is all that is wanted; nothing named, nothing.
-                if let word = value.text.split(separator: " ").first(where: { $0.lowercased() != "functions" }) {
+                let words = value.text.split(separator: " ")
+                if let word = words.first(where: { $0.lowercased() != "functions" }) {
                     return call.reply.error("ERR Unsupported rdb-filter-only option: \(word)")
                 }
                 replica.wantsNoData = true
+                replica.wantsFunctions = !words.isEmpty
             } else if option.isWord("version") {
                 continue
             } else {
@@ -200,7 +202,7 @@ extension Replication {
         // The file is written by one child at a time.
         if !isDiskless, server.hasWritingChild { return beginTransfer(after: .milliseconds(100)) }
         // Those who want something else have their turn after this one.
-        let receivers = waiting.filter { $0.replica!.wantsNoData == first.wantsNoData && (!isDiskless || self.isDiskless($0.replica!)) }
+        let receivers = waiting.filter { $0.replica!.wantsNoData == first.wantsNoData && $0.replica!.wantsFunctions == first.wantsFunctions && (!isDiskless || self.isDiskless($0.replica!)) }
         // The stream behind the snapshot selects its database anew.
         stream.selected = -1
         for client in receivers { begin(client, at: stream.end) }

@@ -25,8 +25,9 @@ final class ReplicaState {
     var understandsPSYNC2 = false
     /// It wants the data and not the stream (redis-cli --rdb).
     var wantsSnapshotOnly = false
-    /// It wants the stream and not the data (redis-cli --replica), or the functions alone, of which there are none.
+    /// It wants the stream and not the data (redis-cli --replica), or the functions alone (--functions-rdb).
     var wantsNoData = false
+    var wantsFunctions = true
     /// It asked with SYNC (redis-cli does): nobody tells it of histories and offsets.
     var isOld = false
     var acknowledgedOffset: Int64 = 0

@@ -47,7 +47,7 @@ struct IDTree {
 
     // MARK: nodes
 
-    struct Leaf {
+    struct Leaf: IDTreeNode {
         let base: Pointer
 
         static let headerSize = 24
@@ -88,34 +88,10 @@ struct IDTree {
         @inline(__always) var values: UnsafeMutablePointer<Pointer> {
             (base + Leaf.headerSize + capacity &* 16).assumingMemoryBound(to: Pointer.self)
         }
-
-        func insert(_ id: StreamID, _ value: Pointer, at index: Int) {
-            let moved = count - index
-            memmove(ids + (index + 1), ids + index, moved * 16)
-            memmove(values + (index + 1), values + index, moved * 8)
-            ids[index] = id
-            values[index] = value
-            count += 1
-        }
-
-        func remove(at index: Int) {
-            count -= 1
-            let moved = count - index
-            memmove(ids + index, ids + (index + 1), moved * 16)
-            memmove(values + index, values + (index + 1), moved * 8)
-        }
-
-        /// Moves everything from `index` on to the end of another leaf.
-        func move(from index: Int, to other: Leaf) {
-            let moved = count - index
-            memcpy(other.ids + other.count, ids + index, moved * 16)
-            memcpy(other.values + other.count, values + index, moved * 8)
-            other.count += moved
-            count = index
-        }
+        @inline(__always) var pointers: UnsafeMutablePointer<Pointer> { values }
     }
 
-    struct Inner {
+    struct Inner: IDTreeNode {
         let base: Pointer
 
         static let size = 8 + IDTree.innerMax * 24
@@ -138,30 +114,7 @@ struct IDTree {
         @inline(__always) var children: UnsafeMutablePointer<Pointer> {
             (base + 8 + IDTree.innerMax &* 16).assumingMemoryBound(to: Pointer.self)
         }
-
-        func insert(_ id: StreamID, _ child: Pointer, at index: Int) {
-            let moved = count - index
-            memmove(ids + (index + 1), ids + index, moved * 16)
-            memmove(children + (index + 1), children + index, moved * 8)
-            ids[index] = id
-            children[index] = child
-            count += 1
-        }
-
-        func remove(at index: Int) {
-            count -= 1
-            let moved = count - index
-            memmove(ids + index, ids + (index + 1), moved * 16)
-            memmove(children + index, children + (index + 1), moved * 8)
-        }
-
-        func move(from index: Int, to other: Inner) {
-            let moved = count - index
-            memcpy(other.ids + other.count, ids + index, moved * 16)
-            memcpy(other.children + other.count, children + index, moved * 8)
-            other.count += moved
-            count = index
-        }
+        @inline(__always) var pointers: UnsafeMutablePointer<Pointer> { children }
 
         /// The child that an ID belongs to.
         @inline(__always)
@@ -254,5 +207,42 @@ struct IDTree {
             for i in 0..<l.count { visit(l.ids[i], l.values[i]) }
             leaf = l.next
         }
+    }
+}
+
+/// A node of an `IDTree`: IDs in order, and a pointer beside each.
+protocol IDTreeNode {
+    var count: Int { get nonmutating set }
+    var ids: UnsafeMutablePointer<StreamID> { get }
+    var pointers: UnsafeMutablePointer<IDTree.Pointer> { get }
+}
+
+extension IDTreeNode {
+    /// Puts a pair in its place; there must be room. O(count).
+    @inline(__always)
+    func insert(_ id: StreamID, _ pointer: IDTree.Pointer, at index: Int) {
+        let moved = count - index
+        memmove(ids + (index + 1), ids + index, moved * 16)
+        memmove(pointers + (index + 1), pointers + index, moved * 8)
+        ids[index] = id
+        pointers[index] = pointer
+        count += 1
+    }
+
+    @inline(__always)
+    func remove(at index: Int) {
+        count -= 1
+        let moved = count - index
+        memmove(ids + index, ids + (index + 1), moved * 16)
+        memmove(pointers + index, pointers + (index + 1), moved * 8)
+    }
+
+    /// Moves everything from `index` on to the end of another node, which must have the room.
+    func move(from index: Int, to other: Self) {
+        let moved = count - index
+        memcpy(other.ids + other.count, ids + index, moved * 16)
+        memcpy(other.pointers + other.count, pointers + index, moved * 8)
+        other.count += moved
+        count = index
     }
 }
