@@ -182,6 +182,9 @@ public struct RequestParser: ~Copyable {
         pending = nil
     }
 
+    /// Arguments have memory of their own, as long ones do.
+    public var hasLongArguments: Bool { pending != nil }
+
     /// Hands over the memory of an argument that was received directly.
     /// - Returns: the start of a malloc block whose payload begins `headroom` bytes in; nil when the argument lies in the buffer.
     public mutating func takeOwnership(of index: Int) -> UnsafeMutableRawPointer? {

@@ -248,6 +248,39 @@ def test_when_the_system_gives_no_more_memory(vigie_store, policy):
         assert client.call("GET", "new") == b"$5\r\nvalue\r\n"
 
 
+@pytest.mark.parametrize("words", [["RPUSH", "l"], ["SADD", "s"], ["HSET", "h", "f"], ["MSET", "k"], ["SETNX", "k"], ["GETSET", "k"]], ids=lambda words: words[0])
+def test_a_long_argument_that_there_is_no_memory_to_copy(vigie_store, words):
+    """It fits once, while it is received, and not twice. What keeps the memory that it was received into needs no more."""
+    store = vigie_store()
+    with store.raw(timeout=60) as client:
+        client.call("PING")
+        limit_address_space(store, 70 << 20)
+        client.send(*words, b"x" * (50 << 20))
+        fits = words[0] in ("MSET", "SETNX", "GETSET")
+        assert (client.read() == SYSTEM_OOM) != fits
+        if not fits:
+            # A queue keeps a copy whatever the command.
+            assert client.call("MULTI") == b"+OK\r\n"
+            assert client.call("SET", "k", b"x" * (50 << 20)) == SYSTEM_OOM
+            assert client.call("EXEC").startswith(b"-EXECABORT")
+    assert store.call("DBSIZE") == (1 if fits else 0)
+
+
+def test_a_copy_that_there_is_no_memory_for_is_refused(vigie_store):
+    store = vigie_store()
+    with store.raw(timeout=60) as client:
+        assert client.call("SETRANGE", "big", 100_000_000, "x") == b":100000001\r\n"
+        for start in range(0, 1_000_000, 10_000):
+            client.call("SADD", "set", *(f"member:{n}" for n in range(start, start + 10_000)))
+        limit_address_space(store, 20 << 20)
+        assert client.call("COPY", "big", "copy") == SYSTEM_OOM
+        assert client.call("COPY", "set", "copy") == SYSTEM_OOM
+        limit_address_space(store)
+        assert client.call("COPY", "big", "copy") == b":1\r\n"
+        assert client.call("COPY", "set", "copy", "REPLACE") == b":1\r\n"
+        assert client.call("SCARD", "copy") == b":1000000\r\n"
+
+
 def test_a_reply_that_there_is_no_memory_for_ends_the_connection(vigie_store):
     store = vigie_store()
     with store.raw(timeout=60) as client, store.raw(timeout=60) as other:

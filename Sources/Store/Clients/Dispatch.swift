@@ -20,7 +20,9 @@ extension StoreServer {
             }
             switch client.parser.pointee.next(input, bulkMax: configuration.protoMaxBulkLength, argumentsMax: Int(Int32.max), isAuthenticated: client.isAuthenticated) {
             case .request:
-                if client.parser.pointee.count > 0 { execute(client, client.parser.pointee.arguments, client.parser.pointee.count) }
+                if client.parser.pointee.count > 0, !client.parser.pointee.hasLongArguments || hasRoomForLongArguments(client) {
+                    execute(client, client.parser.pointee.arguments, client.parser.pointee.count)
+                }
                 if client.connection.isOpen { client.parser.pointee.finish(input) }
             case .incomplete:
                 return
@@ -32,6 +34,18 @@ extension StoreServer {
                 return
             }
         }
+    }
+
+    /// Whether there is memory for another copy of long arguments, where the command makes one; if not, the client is told.
+    private func hasRoomForLongArguments(_ client: Client) -> Bool {
+        let (arguments, count) = (client.parser.pointee.arguments, client.parser.pointee.count)
+        guard count > 0, let slot = commands.find(arguments[0]), slot.pointee.command.flags.contains(.denyOOM) else { return true }
+        // Strings keep the memory that they were received into, or look for themselves.
+        if client.transaction == nil, slot.pointee.command.categories.contains(.string) { return true }
+        if hasRoom(for: (1..<count).reduce(0) { $0 + arguments[$1].count }) { return true }
+        stepSkipping(client)
+        refuse(client, slot, Array(StoreServer.outOfSystemMemory.utf8))
+        return false
     }
 
     /// Executes requests that lie whole in the buffer, one after the other; stops early when the client must wait.

@@ -59,6 +59,7 @@ extension StoreServer {
         guard let entry = lookup(call.db, call[1]), replaces || lookupForWrite(target, call[2]) == nil else {
             return call.reply.integer(0)
         }
+        guard hasRoom(for: entry.memoryWithValue(samples: 5)) else { return call.reply.error(StoreServer.outOfSystemMemory) }
         let expiry = entry.hasExpiry ? entry.expiry : nil
         let made = entry.copied(to: call[2], expiry: expiry, clock: call.db.accessClock, heap)
         put(target, made, isNew: true)

@@ -53,7 +53,7 @@ extension StoreServer {
                 call.server.created(call.db, call[1])
                 call.reply.null()
             }
-            call.db.setString(call[1], call[2], expiry: nil)
+            _ = call.server.place(call, 1, 2, expiry: nil, keepExpiry: false)
             call.server.changed(call.db, call[1], .string, "set")
             call.server.propagate(as: [[Array("SET".utf8), call[1].bytes, call[2].bytes]])
         },
@@ -64,7 +64,7 @@ extension StoreServer {
         ) { call in
             guard call.server.lookupForWrite(call.db, call[1]) == nil else { return call.reply.integer(0) }
             call.server.created(call.db, call[1])
-            call.db.setString(call[1], call[2], expiry: nil)
+            _ = call.server.place(call, 1, 2, expiry: nil, keepExpiry: false)
             call.server.changed(call.db, call[1], .string, "set")
             call.reply.integer(1)
         },
@@ -190,17 +190,22 @@ extension StoreServer {
         call.reply.ok()
     }
 
-    /// Stores argument `value` under argument `key`; a long value keeps the memory that it was received into.
+    /// Puts argument `value` under argument `key`; a long value keeps the memory that it was received into.
+    /// - Returns: whether the time of what was there was over.
+    @inline(__always)
+    fileprivate func place(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) -> Bool {
+        if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
+            return call.db.setString(
+                call[key], blob: Blob.adopt(heap, block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
+        }
+        return call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
+    }
+
+    /// Stores argument `value` under argument `key`, whatever is there.
     @inline(__always)
     private func store(_ call: borrowing Call, _ key: Int, _ value: Int, expiry: Int64?, keepExpiry: Bool) {
         willSet(call.db, call[key])
-        let wasOver: Bool
-        if call[value].count >= RequestParser.directThreshold, let block = call.takeOwnership(value) {
-            wasOver = call.db.setString(
-                call[key], blob: Blob.adopt(heap, block, count: call[value].count), expiry: expiry, keepExpiry: keepExpiry)
-        } else {
-            wasOver = call.db.setString(call[key], call[value], expiry: expiry, keepExpiry: keepExpiry)
-        }
+        let wasOver = place(call, key, value, expiry: expiry, keepExpiry: keepExpiry)
         if wasOver, !replication.isReplica { expired(call.db, call[key]) }
     }
 
@@ -347,15 +352,12 @@ extension StoreServer {
             call.reply.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
             return false
         }
-        if count - old > StoreServer.growthUnchecked, !isThereRoom(for: count - old) {
+        if !hasRoom(for: count - old) {
             call.reply.error(StoreServer.outOfSystemMemory)
             return false
         }
         return true
     }
-
-    /// A string that grows by more than this in one command grows only where there is memory for it.
-    private static let growthUnchecked = 1 << 20
 
     private func getRange(_ call: borrowing Call) {
         guard var start = call.integer(2), var end = call.integer(3) else { return }

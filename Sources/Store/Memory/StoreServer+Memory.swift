@@ -81,8 +81,16 @@ extension StoreServer {
         continueEvicting()
     }
 
+    /// What one command takes more than this of is given only where there is memory for it.
+    private static let pieceUnchecked = 1 << 20
+
+    /// Whether one command may take so much more. A replica has no choice: to refuse what its master has done would be to diverge.
+    func hasRoom(for size: Int) -> Bool {
+        size <= StoreServer.pieceUnchecked || isApplyingMasterStream || isThereRoom(for: size)
+    }
+
     /// Whether the system has so much in one piece for us, if need be after it has got back what we do not use.
-    func isThereRoom(for size: Int) -> Bool {
+    private func isThereRoom(for size: Int) -> Bool {
         if SystemMemory.isThereRoom(for: size) { return true }
         giveEverythingBack()
         return SystemMemory.isThereRoom(for: size)

@@ -108,10 +108,10 @@ extension StoreServer {
         }
     }
 
-    /// Replaces what the running command passes on.
-    func propagate(as commands: [[[UInt8]]]) {
+    /// Replaces what the running command passes on. Nothing is copied where nobody takes it.
+    func propagate(as commands: @autoclosure () -> [[[UInt8]]]) {
         propagation.isForced = true
-        propagation.replacements = commands
+        if propagation.isOn { propagation.replacements = commands() }
     }
 
     /// The running command passes nothing on although it changes data.
