@@ -8,8 +8,10 @@ enum Reception {
     /// Into databases of its own as it comes, which take the place of ours when it is whole (`repl-diskless-load`): ours are there until
     /// then, and the memory for both.
     case direct(RDBReader, mark: EndMark?)
-    /// Into a file; ours go when it has come whole, and the file is read then.
+    /// Into a file; ours go when it has come whole ...
     case file(ReceivedSnapshot, mark: EndMark?)
+    /// ... and the file is read then.
+    case loading(SnapshotLoad)
 }
 
 /// The replica's half of a full synchronisation.
@@ -62,7 +64,7 @@ extension MasterLink {
         switch reception {
         case .direct(let reader, let mark): return feed(reader, mark, bytes, input)
         case .file(let file, let mark): return store(file, mark, bytes, input)
-        case nil: return false
+        case .loading, nil: return false
         }
     }
 
@@ -148,6 +150,12 @@ extension MasterLink {
         } catch {
             return fail("Failed trying to rename the temp DB into \(configuration.dbFilename) in MASTER <-> REPLICA synchronization: \(error)")
         }
+        let load: SnapshotLoad
+        do throws(RDBReader.FileError) {
+            load = try SnapshotLoad(path: path, reader: server.makeReader(dropsExpired: false, verifiesChecksum: false))
+        } catch {
+            return fail("Failed trying to load the MASTER synchronization DB from disk: \(error)")
+        }
         // Of no use to anybody who wants nothing on the disk.
         if configuration.removesSyncFiles, !configuration.appendsOnly, configuration.savePoints.isEmpty { unlink(path) }
         server.logger.notice("MASTER <-> REPLICA sync: Flushing old data")
@@ -155,35 +163,25 @@ extension MasterLink {
         server.gate.insert(.loading)
         server.updatePropagation()
         phase = .loading
+        reception = .loading(load)
         connection?.pauseReading()
         server.logger.notice("MASTER <-> REPLICA sync: Loading DB in memory")
-        load(file, server.makeReader(dropsExpired: false, verifiesChecksum: false))
+        goOn(load)
     }
 
-    /// Bytes read at a time, and how long one turn may take, in nanoseconds.
-    private static let loadStep = 1 << 17
+    /// How long one turn may take, in nanoseconds.
     private static let loadTurn: UInt64 = 2_000_000
 
     /// Reads a part of the file, and goes on in the next iteration.
-    private func load(_ file: ReceivedSnapshot, _ reader: RDBReader) {
-        let began = StoreServer.nanoseconds()
-        let area = UnsafeMutableRawBufferPointer.allocate(byteCount: MasterLink.loadStep, alignment: 4096)
-        defer { area.deallocate() }
-        while StoreServer.nanoseconds() - began < MasterLink.loadTurn {
-            do {
-                let count = try file.read(into: area)
-                if count == 0 {
-                    try reader.finish()
-                    return finishLoading(reader)
-                }
-                if case .done = try reader.feed(UnsafeRawBufferPointer(rebasing: area[..<count])) { return finishLoading(reader) }
-            } catch {
-                return fail("Failed trying to load the MASTER synchronization DB from disk: \(error)")
-            }
+    private func goOn(_ load: SnapshotLoad) {
+        do throws(RDBReader.FileError) {
+            if try load.read(until: StoreServer.nanoseconds() + MasterLink.loadTurn) { return finishLoading(load.snapshot) }
+        } catch {
+            return fail("Failed trying to load the MASTER synchronization DB from disk: \(error)")
         }
-        server.loop.schedule(after: .zero, label: "load the master's snapshot") { [weak self] in
-            guard let self, phase == .loading, case .file(let current, _)? = reception, current === file else { return }
-            load(file, reader)
+        server.loop.continueNextIteration(label: "load the master's snapshot") { [weak self] in
+            guard let self, phase == .loading, case .loading(let current)? = reception, current === load else { return }
+            goOn(load)
         }
     }
 

@@ -21,7 +21,7 @@ final class ReceivedSnapshot {
 
     init(temporary: String) throws(SystemError) {
         self.temporary = temporary
-        descriptor = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw SystemError("open \(temporary)") }
     }
 
@@ -61,17 +61,6 @@ final class ReceivedSnapshot {
     func settle(as path: String) throws(SystemError) {
         guard fsync(descriptor) == 0 else { throw SystemError("fsync of \(temporary)") }
         if let error = DurableFile.move(temporary, to: path) { throw error }
-        lseek(descriptor, 0, SEEK_SET)
-    }
-
-    /// Reads on from where the last call stopped.
-    /// - Returns: how many bytes; 0 at the end.
-    func read(into area: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
-        while true {
-            let n = Glibc.read(descriptor, area.baseAddress!, area.count)
-            if n >= 0 { return n }
-            if errno != EINTR { throw SystemError("read the snapshot") }
-        }
     }
 }
 
