@@ -14,6 +14,9 @@ public struct Instant: Comparable, Hashable, Sendable {
 
     @inlinable public static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
 
+    /// The whole milliseconds since the clock's start.
+    @inlinable public var milliseconds: Int64 { Int64(nanoseconds / 1_000_000) }
+
     /// Saturates at both ends, so that `distantFuture + x` stays in the future.
     @inlinable public static func + (a: Instant, b: Duration) -> Instant {
         let delta = b.wholeNanoseconds

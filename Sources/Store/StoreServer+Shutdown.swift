@@ -70,7 +70,7 @@ extension StoreServer {
         let lagging = replication.lagging(behind: pending.target)
         for client in lagging {
             let replica = client.replica!
-            logger.notice("Lagging replica \(replication.name(of: client)) reported offset \(pending.target - replica.acknowledgedOffset) behind master, lag=\((loop.wallMilliseconds - replica.acknowledgedAt) / 1000), state=\(replica.stateName).")
+            logger.notice("Lagging replica \(replication.name(of: client)) reported offset \(pending.target - replica.acknowledgedOffset) behind master, lag=\((loop.now.milliseconds - replica.acknowledgedAt) / 1000), state=\(replica.stateName).")
         }
         logger.notice("\(replication.replicas.count - lagging.count) of \(replication.replicas.count) replicas are in sync when shutting down.")
         // Not within the command of a client that is about to be closed.

@@ -31,7 +31,7 @@ extension MasterLink {
     func acknowledge() {
         guard let connection, phase == .online else { return }
         countBatch()
-        lastAcknowledgement = server.loop.wallMilliseconds
+        lastAcknowledgement = server.loop.now.milliseconds
         let writer = ReplyWriter(connection.output, isRESP3: false)
         let synced = server.appendOnlyFile.syncedOffset
         writer.array(synced == nil ? 3 : 5)

@@ -102,7 +102,7 @@ final class MasterLink: ConnectionHandler {
 
     private func connect(to address: SocketAddress) {
         phase = .connecting
-        let now = server.loop.wallMilliseconds
+        let now = server.loop.now.milliseconds
         lastInteraction = now
         attemptBegan = now
         // A source of the other family cannot reach the master.
@@ -126,13 +126,13 @@ final class MasterLink: ConnectionHandler {
 
     /// Attempts come in quick succession: the log hears of the first one, and of one a second.
     private func decideOnLines() {
-        let now = server.loop.wallMilliseconds
+        let now = server.loop.now.milliseconds
         logsAttempt = connectFailures == 0 || now - lastLine >= 1000
         if logsAttempt { lastLine = now }
     }
 
     func connectionOpened(_ connection: Connection) {
-        lastConnectMilliseconds = server.loop.wallMilliseconds - attemptBegan
+        lastConnectMilliseconds = server.loop.now.milliseconds - attemptBegan
         hasAnswered = false
         server.logger.notice("MASTER <-> REPLICA sync started")
         connection.setNoDelay(true)
@@ -158,7 +158,7 @@ final class MasterLink: ConnectionHandler {
         guard self.connection === connection else { return }
         self.connection = nil
         if phase == .online {
-            downSince = server.loop.wallMilliseconds
+            downSince = server.loop.now.milliseconds
             server.logger.warning("Connection with master lost.")
         } else if phase == .connecting || phase == .handshaking && !hasAnswered {
             connectFailures += 1
@@ -188,7 +188,7 @@ final class MasterLink: ConnectionHandler {
     private static let connectPause = 50
 
     func cron() {
-        let now = server.loop.wallMilliseconds
+        let now = server.loop.now.milliseconds
         guard connection != nil else { return }
         // A Redis sends nothing before an acknowledgement that comes after it has reaped its snapshot's child: until something
         // comes, say it every time.
@@ -208,7 +208,7 @@ final class MasterLink: ConnectionHandler {
     // MARK: receiving
 
     func connectionReceived(_ connection: Connection) {
-        lastInteraction = server.loop.wallMilliseconds
+        lastInteraction = server.loop.now.milliseconds
         while connection.isOpen, !connection.input.isEmpty || phase == .online {
             switch phase {
             case .handshaking:

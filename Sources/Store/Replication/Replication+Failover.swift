@@ -78,7 +78,7 @@ extension Replication {
     private func begin(_ request: Failover, timeout: Int64) {
         failover = request
         failover.state = .waiting
-        failover.deadline = timeout > 0 ? server.loop.wallMilliseconds + timeout : 0
+        failover.deadline = timeout > 0 ? server.loop.now.milliseconds + timeout : 0
         server.gate.insert(.paused)
         server.logger.notice("FAILOVER requested\(request.target.map { " to \($0.host):\($0.port)" } ?? "").")
     }
@@ -95,7 +95,7 @@ extension Replication {
     /// Goes on when the target has everything, or when the time is over. To be called when either may be so.
     func continueFailover() {
         guard failover.state == .waiting else { return }
-        if failover.deadline > 0, server.loop.wallMilliseconds >= failover.deadline {
+        if failover.deadline > 0, server.loop.now.milliseconds >= failover.deadline {
             if failover.isForced, let target = failover.target {
                 server.logger.notice("Failover to \(target.host):\(target.port) time out exceeded, failing over.")
                 return handOver(to: target)

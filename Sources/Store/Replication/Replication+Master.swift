@@ -64,7 +64,7 @@ extension Replication {
         }
         guard replica.phase == .online else { return }
         replica.acknowledgedOffset = max(replica.acknowledgedOffset, offset)
-        replica.acknowledgedAt = server.loop.wallMilliseconds
+        replica.acknowledgedAt = server.loop.now.milliseconds
         if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
         if let synced { replica.syncedOffset = max(replica.syncedOffset, synced) }
         serveWaiting()
@@ -160,7 +160,7 @@ extension Replication {
         let replica = client.replica!
         server.statistics.partialSyncsAccepted += 1
         attach(client, .online)
-        replica.acknowledgedAt = server.loop.wallMilliseconds
+        replica.acknowledgedAt = server.loop.now.milliseconds
         replica.acknowledgedOffset = offset - 1
         if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
         client.output.append(replica.understandsPSYNC2 ? "+CONTINUE \(replicationID)\r\n" : "+CONTINUE\r\n")
@@ -224,7 +224,7 @@ extension Replication {
                 continue
             }
             replica.phase = .settling
-            replica.acknowledgedAt = server.loop.wallMilliseconds
+            replica.acknowledgedAt = server.loop.now.milliseconds
         }
         scheduleTransfer()
     }
@@ -234,7 +234,7 @@ extension Replication {
         let replica = client.replica!
         if replica.wantsSnapshotOnly { return client.closeAfterReplies() }
         replica.phase = .online
-        replica.acknowledgedAt = server.loop.wallMilliseconds
+        replica.acknowledgedAt = server.loop.now.milliseconds
         server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
         give(client)
     }

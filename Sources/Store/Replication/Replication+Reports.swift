@@ -30,7 +30,7 @@ extension Replication {
     /// The section `replication` of INFO.
     func infoSection() -> String {
         var lines = ["# Replication", "role:\(isReplica ? "slave" : "master")"]
-        let seconds = server.loop.wallMilliseconds / 1000
+        let seconds = server.loop.now.milliseconds / 1000
         if isReplica, let master = server.configuration.replicaOf {
             lines += [
                 "master_host:\(master.host)", "master_port:\(master.port)",

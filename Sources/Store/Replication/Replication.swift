@@ -68,7 +68,7 @@ final class Replication {
     var transferTimer: TimerID?
     /// Somebody waits for acknowledgements: ask for them before this iteration's output leaves.
     var wantsAcknowledgements = false
-    private var lastPing: Int64 = 0
+    private var lastPing: Int64
     /// How far the stream has been handed to the replicas.
     private var handedOut: Int64 = 0
     var noReplicasSince: Int64
@@ -90,13 +90,15 @@ final class Replication {
         self.server = server
         stream = ReplicationStream(backlogSize: server.configuration.backlogSize)
         replicationID = StoreServer.randomID()
-        noReplicasSince = server.loop.wallMilliseconds
+        noReplicasSince = server.loop.now.milliseconds
+        lastPing = noReplicasSince
     }
 
     var isReplica: Bool { server.configuration.replicaOf != nil }
     var isLinkUp: Bool { link?.isOnline ?? false }
     var offset: Int64 { stream.end }
-    private var now: Int64 { server.loop.wallMilliseconds }
+    /// Milliseconds of the monotonic clock: a wall clock that is set drops no replica.
+    private var now: Int64 { server.loop.now.milliseconds }
 
     /// Fewer replicas keep up than `min-replicas-to-write` asks for; without `min-replicas-max-lag` it asks for nothing.
     var lacksReplicas: Bool {
@@ -236,10 +238,12 @@ final class Replication {
         let now = now
         if isEnding { return }
         closeIdleStream()
-        // A stream that moves on is never caught up with.
-        if !isReplica, !replicas.isEmpty, failover.state == .none, now - lastPing >= Int64(server.configuration.replicationPingPeriod) * 1000 {
+        if now - lastPing >= Int64(server.configuration.replicationPingPeriod) * 1000 {
             lastPing = now
-            server.withArguments([Array("PING".utf8)]) { stream.append($0, $1) }
+            // A stream that moves on is never caught up with.
+            if !isReplica, !replicas.isEmpty, failover.state == .none {
+                server.withArguments([Array("PING".utf8)]) { stream.append($0, $1) }
+            }
         }
         let limit = now - Int64(server.configuration.replicationTimeout) * 1000
         for client in replicas {
