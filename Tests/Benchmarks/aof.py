@@ -38,7 +38,7 @@ def run(peers, options):
             for name, server in servers.items():
                 found[name].append(_measure(server, pipeline, int(requests * options.scale), options))
         medians = {name: statistics.median(values) for name, values in found.items()}
-        figures[policy] = {"pipeline": pipeline, "rates": found, "medians": medians}
+        figures[policy] = {"pipeline": pipeline, "rates": found, "medians": medians, "target": target}
         words = ", ".join(f"{name} {rate:,.0f} ({min(found[name]):,.0f} - {max(found[name]):,.0f})" for name, rate in medians.items())
         if len(medians) == 2:
             figures[policy]["ratio"] = medians["vigie"] / medians["redis"]

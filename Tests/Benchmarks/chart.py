@@ -22,6 +22,13 @@ def groups(figures):
             for row in rows]))
     if rows := [row for row in figures.get("snapshots", []) if "ratio" in row]:
         found.append(("SAVE and loading", [(f"{row['action']} {row['kind']}", row["ratio"], row["target"]) for row in rows]))
+    if rows := {policy: row for policy, row in figures.get("aof", {}).items() if "ratio" in row}:
+        found.append(("time per SET with the append-only file", [
+            (f"appendfsync {policy}" if policy != "off" else "no file", 1 / row["ratio"], 1 / row["target"] if row["target"] else None)
+            for policy, row in rows.items()]))
+    for part, title in (("snapshot-latency", "latency before and while snapshots are written"), ("replication", "replication")):
+        if rows := [row for row in figures.get(part, []) if "ratio" in row]:
+            found.append((title, [(row["what"], row["ratio"], row["target"]) for row in rows]))
     return found
 
 

@@ -98,7 +98,7 @@ def run(peers, options):
     rows = []
 
     def show(title, values, wanted=None):
-        row = {"what": title, **values}
+        row = {"what": title, **values, "target": wanted}
         text = f"{title:32}" + "".join(f" {values[name]:12.1f}" for name in names)
         if len(names) == 2 and values[names[0]]:
             row["ratio"] = values[names[1]] / values[names[0]]
