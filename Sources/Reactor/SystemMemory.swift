@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 
@@ -16,6 +17,13 @@ public enum SystemMemory {
     /// The reserve's address; 0 while there is none.
     private static let reserve = Atomic<UInt>(0)
     private static let exhausted = Atomic<Bool>(false)
+
+    /// The memory of the machine, swap included, in bytes.
+    private static let physicalSize: Int = {
+        var info = sysinfo()
+        guard sysinfo(&info) == 0 else { return .max }
+        return Int(clamping: UInt64(info.totalram + info.totalswap) * UInt64(info.mem_unit))
+    }()
 
     /// The system has refused memory, and the reserve is in use.
     public static var isExhausted: Bool { exhausted.load(ordering: .relaxed) }
@@ -82,9 +90,10 @@ public enum SystemMemory {
         map(size, MAP_NORESERVE) ?? again(size) { map(size, MAP_NORESERVE) } ?? end(size)
     }
 
-    /// Whether the system would give so much in one piece at this moment.
+    /// Whether the system would give so much in one piece at this moment, and has that much at all: where it promises more than it has
+    /// (`vm.overcommit_memory` 1), it ends the process that takes it at its word.
     public static func isThereRoom(for size: Int) -> Bool {
-        guard let memory = map(size) else { return false }
+        guard size <= physicalSize, let memory = map(size) else { return false }
         munmap(memory, size)
         return true
     }

@@ -281,6 +281,17 @@ def test_a_copy_that_there_is_no_memory_for_is_refused(vigie_store):
         assert client.call("SCARD", "copy") == b":1000000\r\n"
 
 
+@pytest.mark.parametrize("words", [["SRANDMEMBER", "set"], ["HRANDFIELD", "hash"], ["ZRANDMEMBER", "zset"]], ids=lambda words: words[0])
+def test_more_repeated_elements_than_any_memory_holds_are_refused(vigie_store, words):
+    store = vigie_store()
+    with store.raw(timeout=60) as client:
+        client.call("SADD", "set", "m"), client.call("HSET", "hash", "f", "v"), client.call("ZADD", "zset", 1, "m")
+        for count in (-(2**63) + 1, -(2**62), -(2**40)):
+            assert client.call(*words, count) == SYSTEM_OOM
+        client.send(*words, -300_000)
+        assert client.read().startswith(b"*300000\r\n")
+
+
 def test_a_reply_that_there_is_no_memory_for_ends_the_connection(vigie_store):
     store = vigie_store()
     with store.raw(timeout=60) as client, store.raw(timeout=60) as other:

@@ -271,6 +271,7 @@ extension StoreServer {
             if withValues { reply.bulk(value) }
         }
         let count = wanted < 0 ? -wanted : min(wanted, stored.count)
+        guard hasRoom(forReplyOf: count) else { return reply.error(StoreServer.outOfSystemMemory) }
         reply.array(withValues && !reply.isRESP3 ? count * 2 : count)
         if wanted < 0 {
             for _ in 0..<count {

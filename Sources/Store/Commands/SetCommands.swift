@@ -226,6 +226,7 @@ extension StoreServer {
         let stored = StoredSet(entry)
         let reply = call.reply
         let count = wanted < 0 ? -wanted : min(wanted, stored.count)
+        guard hasRoom(forReplyOf: count) else { return reply.error(StoreServer.outOfSystemMemory) }
         reply.array(count)
         if wanted < 0 {
             for _ in 0..<count { reply.bulk(stored.random(using: &random)) }

@@ -443,6 +443,7 @@ extension StoreServer {
         let size = set.count
         let reply = call.reply
         let count = wanted < 0 ? -wanted : min(wanted, size)
+        guard hasRoom(forReplyOf: count) else { return reply.error(StoreServer.outOfSystemMemory) }
         reply.array(withScores && !reply.isRESP3 ? count * 2 : count)
         func write(_ member: Argument, _ score: Double) {
             if withScores, reply.isRESP3 { reply.array(2) }

@@ -89,6 +89,12 @@ extension StoreServer {
         size <= StoreServer.pieceUnchecked || isApplyingMasterStream || isThereRoom(for: size)
     }
 
+    /// Whether a reply of so many elements, however short, can be held: where elements may repeat, their count is whatever a client asks for.
+    func hasRoom(forReplyOf count: Int) -> Bool {
+        let (size, overflow) = count.multipliedReportingOverflow(by: "$0\r\n\r\n".utf8.count)
+        return !overflow && hasRoom(for: size)
+    }
+
     /// Whether the system has so much in one piece for us, if need be after it has got back what we do not use.
     private func isThereRoom(for size: Int) -> Bool {
         if SystemMemory.isThereRoom(for: size) { return true }
