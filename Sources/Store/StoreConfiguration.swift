@@ -23,20 +23,16 @@ public final class StoreConfiguration {
     var databases = 16
     var maxClients = 10_000
     var password: [UInt8] = []
-    // What is asked for with every command has a private half that no key path leads to: only then can the compiler prove that nobody
-    // else is accessing it, and leave out the check at run time.
-    var protoMaxBulkLength: Int {
-        get { currentProtoMaxBulkLength }
-        set { currentProtoMaxBulkLength = newValue }
-    }
-    private var currentProtoMaxBulkLength = 512 << 20
+    // Key paths lead to what is here, so every access would be checked at run time. What each command asks for is not: nothing holds
+    // on to it while something else runs.
+    @exclusivity(unchecked) var protoMaxBulkLength = 512 << 20
     var clientQueryBufferLimit = 1 << 30
     var isActiveExpiryOn = true
     /// 1 to 10: how much time active expiry may take, and how few dead keys it leaves.
     var expiryEffort = 1
     /// Keys whose time is over go to replicas as UNLINK instead of DEL.
     var unlinksExpired = false
-    var notifiedEvents: KeyspaceEvent = []
+    @exclusivity(unchecked) var notifiedEvents: KeyspaceEvent = []
 
     /// Bytes; 0 for no limit.
     var maxMemory = 0
@@ -50,11 +46,7 @@ public final class StoreConfiguration {
     /// Evicted keys go to replicas as UNLINK instead of DEL.
     var unlinksEvicted = false
     /// Bytes that clients may take together; negative for per cent of `maxMemory`, 0 for no limit.
-    var clientMemoryMax: Int {
-        get { currentClientMemoryMax }
-        set { currentClientMemoryMax = newValue }
-    }
-    private var currentClientMemoryMax = 0
+    @exclusivity(unchecked) var clientMemoryMax = 0
     var replicaIgnoresMaxMemory = true
 
     var directory = "."
@@ -117,38 +109,14 @@ public final class StoreConfiguration {
     /// Milliseconds; 0 waits for ever.
     var replyAfterReplicasTimeout = 1000
 
-    var listMaxListpackSize: Int {
-        get { currentListMaxListpackSize }
-        set { currentListMaxListpackSize = newValue }
-    }
-    private var currentListMaxListpackSize = -2
-    var hashMaxListpackEntries: Int {
-        get { currentHashMaxListpackEntries }
-        set { currentHashMaxListpackEntries = newValue }
-    }
-    private var currentHashMaxListpackEntries = 512
-    var hashMaxListpackValue: Int {
-        get { currentHashMaxListpackValue }
-        set { currentHashMaxListpackValue = newValue }
-    }
-    private var currentHashMaxListpackValue = 64
-    var setMaxIntsetEntries: Int {
-        get { currentSetMaxIntsetEntries }
-        set { currentSetMaxIntsetEntries = newValue }
-    }
-    private var currentSetMaxIntsetEntries = 512
-    var setMaxListpackEntries: Int {
-        get { currentSetMaxListpackEntries }
-        set { currentSetMaxListpackEntries = newValue }
-    }
-    private var currentSetMaxListpackEntries = 128
-    var setMaxListpackValue: Int {
-        get { currentSetMaxListpackValue }
-        set { currentSetMaxListpackValue = newValue }
-    }
-    private var currentSetMaxListpackValue = 64
-    var sortedSetMaxListpackEntries = 128
-    var sortedSetMaxListpackValue = 64
+    @exclusivity(unchecked) var listMaxListpackSize = -2
+    @exclusivity(unchecked) var hashMaxListpackEntries = 512
+    @exclusivity(unchecked) var hashMaxListpackValue = 64
+    @exclusivity(unchecked) var setMaxIntsetEntries = 512
+    @exclusivity(unchecked) var setMaxListpackEntries = 128
+    @exclusivity(unchecked) var setMaxListpackValue = 64
+    @exclusivity(unchecked) var sortedSetMaxListpackEntries = 128
+    @exclusivity(unchecked) var sortedSetMaxListpackValue = 64
     /// Bytes and entries of a stream's node; 0 for no limit.
     var streamNodeMaxBytes = 4096
     var streamNodeMaxEntries = 100

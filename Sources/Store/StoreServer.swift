@@ -104,7 +104,8 @@ final class StoreServer: ListenerHandler {
 
     var pubsub = PubSub()
     var watches = WatchTable()
-    var blocking = BlockingTable()
+    /// Each change of a key asks whether somebody waits for it: without a check at run time.
+    @exclusivity(unchecked) var blocking = BlockingTable()
     var migrations = MigrationTable()
     var propagation = Propagation()
     var replication: Replication!
