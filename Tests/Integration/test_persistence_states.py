@@ -144,6 +144,21 @@ def test_an_end_while_a_child_writes_leaves_no_temporary_file(vigie_store, save,
     assert (store.directory / "dump.rdb").exists() == bool(save)
 
 
+@BOTH
+def test_a_snapshot_for_replicas_is_one_in_progress(store_of, kind):
+    master = store_of(kind)(repl_diskless_sync="yes", enable_debug_command="yes", rdbcompression="no")
+    master.call("DEBUG", "POPULATE", "60000", "k", "1000")
+    with master.raw() as replica, master.raw() as client:
+        # One that takes nothing: the child waits.
+        replica.call("REPLCONF", "capa", "eof")
+        replica.send("PSYNC", "?", "-1")
+        wait_until(lambda: "Background RDB transfer started" in master.log_text(), 10)
+        assert field(master, "rdb_bgsave_in_progress") == "1"
+        for words in (("SAVE",), ("BGSAVE",), ("BGSAVE", "SCHEDULE")):
+            assert client.call(*words) == b"-ERR Background save already in progress\r\n", words
+        assert client.call("BGREWRITEAOF") == b"+Background append only file rewriting scheduled\r\n"
+
+
 def test_what_config_set_says_of_every_directive(store_of):
     """The directives of persistence at run time, with what is right and what is wrong."""
     asked = {
@@ -219,3 +234,95 @@ def test_a_snapshot_is_brought_to_the_disk_in_steps_unless_it_is_told_not_to(vig
         took = time.monotonic() - began
     # The file and the folder; 100 MB make three steps more.
     assert took >= 2.0 if steps == "yes" else 0.8 <= took < 2.0
+
+
+@pytest.mark.parametrize("skips", ["yes", "no"])
+def test_no_fsync_while_a_child_writes_where_the_file_says_so(vigie_store, disk_faults, skips):
+    store = vigie_store(env=disk_faults.env, appendonly="yes", appendfsync="always", no_appendfsync_on_rewrite=skips, enable_debug_command="yes")
+    store.call("DEBUG", "POPULATE", "200000", "k", "50")
+    store.call("BGSAVE")
+    pid = child(store)
+    os.kill(pid, signal.SIGSTOP)
+    disk_faults.slow_fsync(2)
+    with store.raw(timeout=20) as client:
+        began = time.monotonic()
+        assert client.call("SET", "a", "1") == b"+OK\r\n"
+        took = time.monotonic() - began
+        assert took < 1.5 if skips == "yes" else took >= 2
+        disk_faults.slow_fsync(0.5)
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: field(store, "rdb_bgsave_in_progress") == "0", 20)
+        began = time.monotonic()
+        assert client.call("SET", "a", "2") == b"+OK\r\n"
+        assert time.monotonic() - began >= 0.4  # afterwards as ever
+
+
+@BOTH
+def test_what_a_child_costs_is_told(store_of, kind):
+    store = store_of(kind)(enable_debug_command="yes", appendonly="yes")
+    store.call("DEBUG", "POPULATE", "200000", "k", "100")
+    for command, running, cost in (("BGSAVE", "rdb_bgsave_in_progress", "rdb_last_cow_size"), ("BGREWRITEAOF", "aof_rewrite_in_progress", "aof_last_cow_size")):
+        store.call(command)
+        pid = child(store)
+        os.kill(pid, signal.SIGSTOP)
+        for i in range(0, 200000, 4000):
+            store.call("SETRANGE", f"k:{i}", "0", "changed")
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: field(store, running) == "0", 20)
+        assert int(field(store, cost)) >= 50 * 4096, command
+    assert int(store.info("stats")["latest_fork_usec"]) > 0 and store.info("stats")["total_forks"] == "2"
+
+
+@pytest.mark.parametrize("writer, reader", [("vigie", "redis"), ("redis", "vigie")])
+def test_a_snapshot_without_a_checksum(store_of, writer, reader):
+    one = store_of(writer)(rdbchecksum="no")
+    fill(one)
+    one.call("SAVE")
+    before = contents(one, (0, 3))
+    data = (one.directory / "dump.rdb").read_bytes()
+    assert data[-8:] == bytes(8)
+    assert subprocess.run(["redis-check-rdb", one.directory / "dump.rdb"], capture_output=True).returncode == 0
+    one.kill()
+    assert contents(store_of(reader)(dir=one.directory), (0, 3)) == before
+
+
+@BOTH
+def test_keys_whose_time_is_over_when_a_snapshot_is_loaded(store_of, kind):
+    store = store_of(kind)(enable_debug_command="yes")
+    store.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    store.call("SET", "stays", "1")
+    for i in range(3):
+        store.call("SET", f"goes{i}", "1", "PX", "50")
+    store.call("SAVE")
+    time.sleep(0.1)
+    store.kill()
+    store = store_of(kind)(dir=store.directory)
+    assert [field(store, name) for name in ("rdb_last_load_keys_loaded", "rdb_last_load_keys_expired")] == ["1", "3"]
+    assert store.call("DBSIZE") == 1
+
+
+@BOTH
+def test_history_is_kept_until_it_may_go(store_of, kind):
+    store = store_of(kind)(appendonly="yes", aof_disable_auto_gc="yes")
+    folder = store.directory / "appendonlydir"
+    manifest = folder / "appendonly.aof.manifest"
+    for _ in range(2):
+        assert store.call("BGREWRITEAOF") == b"Background append only file rewriting started"
+        wait_until(lambda: field(store, "aof_rewrite_in_progress") == "0", 20)
+    assert manifest.read_text().count("type h") == 4 and len(list(folder.iterdir())) == 7
+    assert subprocess.run(["redis-check-aof", manifest], capture_output=True).returncode == 0
+    assert store.call("CONFIG", "SET", "aof-disable-auto-gc", "no") == b"OK"
+    wait_until(lambda: len(list(folder.iterdir())) == 3 and "type h" not in manifest.read_text(), 5)
+
+
+def test_redis_check_aof_cuts_our_file_off_at_a_time(vigie_store):
+    store = vigie_store(appendonly="yes", appendfsync="always", aof_timestamp_enabled="yes")
+    store.call("SET", "a", "1")
+    time.sleep(2.1)
+    store.call("SET", "b", "1")
+    store.kill()
+    manifest = store.directory / "appendonlydir" / "appendonly.aof.manifest"
+    second = int(re.search(rb"#TS:(\d+)", manifest.with_name("appendonly.aof.1.incr.aof").read_bytes())[1])
+    done = subprocess.run(["redis-check-aof", "--truncate-to-timestamp", str(second), manifest], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert vigie_store(dir=store.directory, appendonly="yes").call("MGET", "a", "b") == [b"1", None]

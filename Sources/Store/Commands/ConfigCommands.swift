@@ -149,6 +149,7 @@ extension StoreServer {
         case "reply-after-replicas", "reply-after-replicas-timeout":
             updateGate()
             confirmation.configurationChanged()
+        case "aof-disable-auto-gc": appendOnlyFile.removeHistory()
         case "appendonly":
             if !configuration.appendsOnly {
                 appendOnlyFile.switchOff()
