@@ -60,7 +60,7 @@ extension Directive {
         .fileName("dbfilename", \.dbFilename).protected,
         directory,
         .flag("stop-writes-on-bgsave-error", \.stopsWritesOnSnapshotError),
-        .kept("rdb-save-incremental-fsync", .flag, "yes", because: "a snapshot is always brought to the disk in steps"),
+        .flag("rdb-save-incremental-fsync", \.syncsSnapshotInSteps),
         .flag("rdb-del-sync-files", \.removesSyncFiles),
         .kept("watchdog-period", .integer(natural), "0", because: "it serves Redis's own tests only").hidden,
         .kept("rdb-key-save-delay", .integer(-intMax...intMax), "0", because: "it serves Redis's own tests only").hidden,

@@ -70,6 +70,8 @@ public final class StoreConfiguration {
     var usesSnapshotPreamble = true
     var stampsAppendOnlyFile = false
     var syncsRewriteInSteps = true
+    /// A snapshot is brought to the disk a piece at a time while it is written.
+    var syncsSnapshotInSteps = true
     /// Files that a rewrite has made superfluous stay.
     var keepsHistory = false
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness import ServerClosed, free_port, vigie_role, wait_until
 from harness.contents import contents, fill
+from harness.resp import encode
 
 MANIFEST = "appendonly.aof.manifest"
 KILLS = int(os.environ.get("AOF_KILLS", "100"))
@@ -247,6 +248,7 @@ def test_files_that_are_missing_are_named(written):
     ("file a seq 1 type x\n", "line 1: type 'x'; accepted are b, h and i"),
     ("file ../a seq 1 type b\n", "line 1: the file '../a' is a path"),
     ("# nothing\n", "it names no file"),
+    ("file a seq 1 type h\n", "it names no file that is to be loaded: 'a' is history (type h)"),
     ("file a seq none type b\n", "line 1: seq 'none'"),
     ("file a seq 2 type i\nfile b seq 1 type i\n", "line 2: seq 1 of 'b' is not above 2"),
     ("rubbish\n", "line 1: 'rubbish' is not of the form 'file NAME seq NUMBER type b|h|i'"),
@@ -286,6 +288,24 @@ def test_a_tail_that_was_cut_off(written, vigie_store):
         store = vigie_store(dir=written.directory, appendonly="yes", aof_load_truncated="no")
         assert store.call("GET", "goes") == b"on"
         store.kill()
+
+
+def test_an_empty_snapshot_is_not_taken_for_an_empty_data_set(written):
+    base = folder(written) / "appendonly.aof.2.base.rdb"
+    for length in (3, 0):
+        base.write_bytes(base.read_bytes()[:length])
+        assert f"{base}: byte 0: " in start(written.directory)
+    assert base.stat().st_size == 0 and increment(written, 2).exists()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_databases_that_this_server_lacks_are_refused(written, in_transaction):
+    data = increment(written, 2).read_bytes()
+    more = encode("SELECT", "9") + encode("SET", "key1", "of database 9")
+    more = encode("MULTI") + more + encode("EXEC") if in_transaction else more
+    increment(written, 2).write_bytes(data + more)
+    place = len(data) + (len(encode("MULTI")) if in_transaction else 0)
+    assert f"{increment(written, 2)}: byte {place}: it holds database 9, and this server has 4" in start(written.directory, "--databases", "4")
 
 
 def test_redis_check_aof_mends_what_we_refuse(written, vigie_store):

@@ -317,12 +317,13 @@ extension StoreServer {
             return refuse(memoryRefusal)
         }
         let isWrite = flags.contains(.write)
-        if gate.contains(.writesRestricted), !gate.contains(.replica), isWrite || isWritingTransaction(client, slot) {
-            if let reason = appendOnlyFile.refusal { return refuse("MISCONF Errors writing to the AOF file: \(reason)") }
+        if gate.contains(.writesRestricted), isWrite || slot.pointee.name.isWord("ping") || isWritingTransaction(client, slot) {
+            // PING is refused too, so that who watches over the server hears of the disk.
             if persistence.stopsWrites {
                 return refuse("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.")
             }
-            if replication.lacksReplicas {
+            if let reason = appendOnlyFile.refusal { return refuse("MISCONF Errors writing to the AOF file: \(reason)") }
+            if !slot.pointee.name.isWord("ping"), !gate.contains(.replica), replication.lacksReplicas {
                 return refuse("NOREPLICAS Not enough good replicas to write.")
             }
         }

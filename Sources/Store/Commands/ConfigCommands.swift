@@ -145,10 +145,11 @@ extension StoreServer {
         case "loglevel": log?.verbosity = configuration.verbosity
         case "client-output-buffer-limit": for client in clients.values { applyOutputLimit(client) }
         case "client-query-buffer-limit": for client in clients.values { client.connection.inputLimit = configuration.clientQueryBufferLimit }
-        case "min-replicas-to-write", "min-replicas-max-lag", "stop-writes-on-bgsave-error": updateGate()
+        case "min-replicas-to-write", "min-replicas-max-lag", "save", "stop-writes-on-bgsave-error": updateGate()
         case "reply-after-replicas", "reply-after-replicas-timeout":
             updateGate()
             confirmation.configurationChanged()
+        case "aof-disable-auto-gc": appendOnlyFile.removeHistory()
         case "appendonly":
             if !configuration.appendsOnly {
                 appendOnlyFile.switchOff()

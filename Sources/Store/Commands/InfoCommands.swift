@@ -255,10 +255,11 @@ struct InfoSection {
         text = "# \(title)\r\n" + fields.map { "\($0.0):\($0.1)\r\n" }.joined()
     }
 
-    /// A number with two digits behind the point.
-    static func fixed(_ value: Double) -> String {
-        let hundredths = Int((value * 100).rounded())
-        return "\(hundredths / 100).\(String(100 + hundredths % 100).dropFirst())"
+    /// A number with so many digits behind the point.
+    static func fixed(_ value: Double, places: Int = 2) -> String {
+        let unit = (0..<places).reduce(1) { unit, _ in unit * 10 }
+        let parts = Int((value * Double(unit)).rounded())
+        return "\(parts / unit).\(String(unit + parts % unit).dropFirst())"
     }
 }
 
@@ -300,7 +301,7 @@ extension Persistence {
             ("current_cow_peak", child?.copiedPeak ?? 0), ("current_cow_size", child?.copied ?? 0), ("current_cow_size_age", age),
             ("current_fork_perc", InfoSection.fixed(Double(written) / Double(max(1, total)) * 100)),
             ("current_save_keys_processed", written), ("current_save_keys_total", total),
-            ("rdb_changes_since_last_save", server.dirty), ("rdb_bgsave_in_progress", isSaving ? 1 : 0), ("rdb_last_save_time", lastSave),
+            ("rdb_changes_since_last_save", server.dirty), ("rdb_bgsave_in_progress", server.hasSnapshotChild ? 1 : 0), ("rdb_last_save_time", lastSave),
             ("rdb_last_bgsave_status", isHealthy ? "ok" : "err"), ("rdb_last_bgsave_time_sec", lastDuration),
             ("rdb_current_bgsave_time_sec", currentDuration), ("rdb_saves", saves), ("rdb_last_cow_size", lastCopiedBytes),
             ("rdb_last_load_keys_expired", keysExpired), ("rdb_last_load_keys_loaded", keysLoaded),

@@ -279,8 +279,13 @@ extension StoreServer {
         if call.count > 2 || (call.count == 2 && !call[1].isWord("sync") && !call[1].isWord("async")) {
             return call.syntaxError()
         }
-        for db in databases where all || db.id == call.db.id { empty(db) }
-        dirty += 1
+        for db in databases where all || db.id == call.db.id {
+            dirty += Int64(db.count)
+            empty(db)
+        }
+        if all, !gate.contains(.loading) { persistence.dataWasFlushed() }
+        // Passed on although there was nothing, or although the snapshot of nothing that was just taken left no change uncounted.
+        propagation.isForced = true
         call.reply.ok()
     }
 

@@ -9,9 +9,9 @@ extension StoreServer {
             "SAVE", arity: 1, flags: [.admin, .noScript, .noAsyncLoading, .noMulti], since: "1.0.0",
             complexity: "O(N) where N is the total number of keys in all databases", summary: "Synchronously saves the database(s) to disk."
         ) { call in
-            if call.server.persistence.isSaving { return call.reply.error("ERR Background save already in progress") }
+            if call.server.hasSnapshotChild { return call.reply.error("ERR Background save already in progress") }
             // 7.2 says no more than this; the log has the reason.
-            if call.server.persistence.save() != nil { return call.reply.error("ERR") }
+            if call.server.persistence.saveAsAsked() != nil { return call.reply.error("ERR") }
             call.reply.ok()
         },
         Command(
@@ -49,7 +49,7 @@ extension StoreServer {
     private func backgroundSave(_ call: borrowing Call) {
         let isScheduling = call.count == 2 && call[1].isWord("schedule")
         if call.count > 1, !isScheduling { return call.syntaxError() }
-        if persistence.isSaving { return call.reply.error("ERR Background save already in progress") }
+        if hasSnapshotChild { return call.reply.error("ERR Background save already in progress") }
         if executionDepth > 0 || hasWritingChild {
             // In a transaction the data set is between two states that belong together.
             guard executionDepth > 0 || isScheduling else {

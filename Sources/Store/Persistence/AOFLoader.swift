@@ -85,6 +85,11 @@ final class AOFLoader {
         do throws(AOFError) {
             // The first file may begin with a snapshot.
             if lengths.isEmpty, try next.fill(5), next.bytes.prefix(5).elementsEqual("REDIS".utf8) { isSnapshot = true }
+            // An increment may be empty, and a base of commands; a snapshot of nothing still has its header.
+            if lengths.isEmpty, next.size == 0, path.hasSuffix(".rdb") {
+                throw AOFError(path: path, offset: 0, reason: "Unexpected end of file: it is empty, and its name is a snapshot's",
+                    remedy: "Bring back a backup; to go on without what it held, remove its line from the manifest \(manifestPath)")
+            }
         } catch {
             next.close()
             throw error
@@ -112,9 +117,9 @@ final class AOFLoader {
         if lengths.count == files.count { server.logger.notice("DB loaded from append only file: \(AOFLoader.seconds(since: began)) seconds") }
     }
 
-    private static func seconds(since start: ContinuousClock.Instant) -> Double {
+    private static func seconds(since start: ContinuousClock.Instant) -> String {
         let took = ContinuousClock.now - start
-        return ((Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18) * 1000).rounded() / 1000
+        return InfoSection.fixed(Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18, places: 3)
     }
 
     /// - Returns: whether the file is over.
@@ -265,6 +270,11 @@ final class AOFLoader {
         let arity = slot.pointee.arity
         guard arity >= 0 ? count == arity : count >= -arity else {
             throw bad("the command '\(slot.pointee.fullName)' has \(count) words")
+        }
+        // What follows would be put into another database than it belongs to.
+        if slot.pointee.name.isWord("select"), let id = arguments[1].integer, id < 0 || id >= server.databases.count {
+            throw AOFError(path: window.path, offset: window.offset, reason: "it holds database \(id), and this server has \(server.databases.count)",
+                remedy: "See databases in the configuration")
         }
         if let transaction {
             transaction.commands.append(slot, arguments, count)

@@ -59,8 +59,9 @@ struct AOFManifest: Equatable {
                 throw AOFManifestError(line: number, reason: error.reason)
             }
         }
-        guard number > 0, base != nil || !increments.isEmpty || !history.isEmpty else {
-            throw AOFManifestError(line: 0, reason: "it names no file")
+        guard base != nil || !increments.isEmpty else {
+            let past = history.first.map { " that is to be loaded: '\($0.name)' is history (type h)" } ?? ""
+            throw AOFManifestError(line: 0, reason: "it names no file\(past)")
         }
         // Increments become history together with the base that they belong to. One bit makes h of i, and the data would be gone.
         if base != nil, let lost = history.first, history.allSatisfy({ $0.name.contains(".incr.") }) {

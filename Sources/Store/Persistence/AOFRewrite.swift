@@ -227,6 +227,9 @@ extension AppendOnlyFile {
         logger.warning("Killing running AOF rewrite child: \(save.pid)")
         save.isStopped = true
         server.loop.sendSignal(SIGKILL, toChild: save.pid)
+        // Nobody may be there any more when it has ended: the process may be about to end itself.
+        unlink(save.temporary)
+        unlink(temporaryBase(save.pid))
     }
 
     // MARK: the manifest
@@ -322,7 +325,10 @@ extension AppendOnlyFile {
 
 extension StoreServer {
     /// A child is writing: only one does at a time.
-    var hasWritingChild: Bool { persistence.isSaving || appendOnlyFile.rewrite.isRunning || replication.transfer?.hasChild == true }
+    var hasWritingChild: Bool { hasSnapshotChild || appendOnlyFile.rewrite.isRunning }
+
+    /// A child is writing a snapshot, to a file or to replicas.
+    var hasSnapshotChild: Bool { persistence.isSaving || replication.transfer?.hasChild == true }
 
     /// What a child that writes a file adds to its niceness: a third of the weight that the server has (sched(7)).
     private static let writerNiceness: Int32 = 5

@@ -14,6 +14,7 @@ final class Persistence {
     /// Seconds that the last one in the background took; -1 for none.
     private(set) var lastDuration: Int64 = -1
     private(set) var lastCopiedBytes = 0
+    /// Snapshots that were asked for by a command or a save point.
     private(set) var saves = 0
     private(set) var keysLoaded = 0
     private(set) var keysExpired = 0
@@ -47,12 +48,11 @@ final class Persistence {
     /// Looks whether a save point is reached or a snapshot was asked for.
     func cron() {
         guard !server.hasWritingChild, !server.gate.contains(.loading) else { return }
+        guard isHealthy || now - lastAttempt > Persistence.retrySeconds else { return }
         if isScheduled {
-            isScheduled = false
-            _ = startBackgroundSave()
+            isScheduled = startBackgroundSave() != nil
             return
         }
-        guard isHealthy || now - lastAttempt > Persistence.retrySeconds else { return }
         for point in server.configuration.savePoints
         where server.dirty >= Int64(point.changes) && now - lastSave > Int64(point.seconds) {
             server.logger.notice("\(point.changes) changes in \(point.seconds) seconds. Saving...")
@@ -81,10 +81,17 @@ final class Persistence {
         return nil
     }
 
+    /// SAVE.
+    /// - Returns: nil, or what failed.
+    func saveAsAsked() -> SystemError? {
+        let error = save()
+        if error == nil { saves += 1 }
+        return error
+    }
+
     private func succeeded(dirtyBefore: Int64) {
         server.dirty -= dirtyBefore
         lastSave = now
-        saves += 1
         isHealthy = true
         server.updateGate()
     }
@@ -127,9 +134,16 @@ final class Persistence {
         child = nil
         lastDuration = now - save.startedAt
         lastCopiedBytes = save.copiedPeak
+        if save.isStopped {
+            // Not a failure, nor a success where it was done before it could be ended: what it holds is not wanted.
+            unlink(save.temporary)
+            server.logger.notice("Background saving ended, as it was told to")
+            return save.onEnd(false)
+        }
         switch status {
         case .exited(0):
             server.logger.notice("Background saving terminated with success")
+            saves += 1
             succeeded(dirtyBefore: save.dirtyBefore)
         case .exited:
             server.logger.warning("Background saving error: \(save.error)")
@@ -137,8 +151,7 @@ final class Persistence {
         case .signalled(let signal):
             unlink(save.temporary)
             server.logger.warning("Background saving terminated by signal \(signal)")
-            // We ended it ourselves, to save in the foreground: not a failure.
-            if !save.isStopped { failed() }
+            failed()
         }
         save.onEnd(status == .exited(0))
     }
@@ -150,6 +163,12 @@ final class Persistence {
         save.isStopped = true
         server.loop.sendSignal(SIGKILL, toChild: save.pid)
         unlink(save.temporary)
+    }
+
+    /// FLUSHALL: neither a snapshot that is being written nor the one on the disk may bring back what is gone.
+    func dataWasFlushed() {
+        stopChild()
+        if !server.configuration.savePoints.isEmpty { _ = save() }
     }
 
     /// BGSAVE SCHEDULE while something else is writing.
@@ -202,7 +221,7 @@ final class Persistence {
         server.dirty = 0
         let took = ContinuousClock.now - load.began
         let seconds = Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
-        server.logger.notice("DB loaded from disk: \((seconds * 1000).rounded() / 1000) seconds")
+        server.logger.notice("DB loaded from disk: \(InfoSection.fixed(seconds, places: 3)) seconds")
     }
 
     /// Says in log and INFO what a snapshot has brought.
@@ -214,7 +233,7 @@ final class Persistence {
             server.logger.notice("RDB age \(max(0, server.loop.wallMilliseconds - createdAt) / 1000) seconds")
         }
         if let used = reader.usedMemory {
-            server.logger.notice("RDB memory usage when created \((Double(used) / 1024 / 1024 * 100).rounded() / 100) Mb")
+            server.logger.notice("RDB memory usage when created \(InfoSection.fixed(Double(used) / 1024 / 1024)) Mb")
         }
         for warning in reader.warnings { server.logger.warning("\(warning)") }
         server.logger.notice("Done loading RDB, keys loaded: \(reader.keysLoaded), keys expired: \(reader.keysExpired).")

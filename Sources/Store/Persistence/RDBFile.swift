@@ -31,7 +31,7 @@ enum SnapshotFile {
         DurableFile.replace(path, temporary: temporary) { descriptor in
             let writer = RDBWriter(
                 descriptor: descriptor, compresses: configuration.compressesSnapshots, checksums: configuration.checksumsSnapshots,
-                policy: configuration.evictionPolicy, syncEvery: 32 << 20)
+                policy: configuration.evictionPolicy, syncEvery: configuration.syncsSnapshotInSteps ? 32 << 20 : 0)
             writer.progress = progress
             return writer.write(databases, info, now: now)
         }
