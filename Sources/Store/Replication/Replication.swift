@@ -287,6 +287,7 @@ final class Replication {
     /// Follows a master.
     func follow(host: String, port: UInt16) {
         let wasMaster = !isReplica
+        server.cutPropagatedTransaction()
         server.configuration.replicaOf = (host, port)
         link?.close()
         link = nil
@@ -312,6 +313,7 @@ final class Replication {
     /// Becomes a master.
     func promote() {
         guard isReplica else { return }
+        server.cutPropagatedTransaction()
         link?.close()
         link = nil
         server.configuration.replicaOf = nil
