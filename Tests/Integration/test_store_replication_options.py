@@ -231,6 +231,23 @@ def test_a_writable_replica(vigie_store, redis_server):
         assert key(replica, "slave_read_only") == "0"
 
 
+def test_a_writable_replica_writes_over_what_has_expired(vigie_store, redis_server):
+    """A key whose time is over is not there for a reader, and a writer begins anew."""
+    seen = []
+    for make in (redis_server, vigie_store):
+        master = make()
+        replica = make(replicaof=("127.0.0.1", master.port), replica_read_only="no").wait_replica_online()
+        with replica.raw() as client:
+            for words in (("SET", "n", "7", "PX", "30"), ("RPUSH", "l", "a"), ("PEXPIRE", "l", "30")):
+                client.call(*words)
+            time.sleep(0.1)
+            replies = [client.value(*words) for words in (
+                ("GET", "n"), ("INCR", "n"), ("GET", "n"), ("TTL", "n"), ("APPEND", "n", "x"), ("GET", "n"),
+                ("RPUSH", "l", "b"), ("LRANGE", "l", "0", "-1"), ("TTL", "l"), ("DEL", "n", "l"), ("DBSIZE",))]
+        seen.append(replies)
+    assert seen[0] == seen[1]
+
+
 def test_writes_need_replicas_that_keep_up(vigie_store, redis_server):
     for make in (vigie_store, redis_server):
         master = make(min_replicas_to_write=1, min_replicas_max_lag=2)
