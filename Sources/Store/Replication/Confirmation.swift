@@ -248,7 +248,7 @@ final class Confirmation {
             var alike = 0
             for client in server.replication.replicas {
                 let replica = client.replica!
-                guard replica.phase == .online, !replica.wantsNoData, !replica.wantsSnapshotOnly, replica.acknowledgedOffset < bound else { continue }
+                guard replica.isCounted, !replica.wantsNoData, !replica.wantsSnapshotOnly, replica.acknowledgedOffset < bound else { continue }
                 if replica.acknowledgedOffset > found { (found, alike) = (replica.acknowledgedOffset, 1) }
                 else if replica.acknowledgedOffset == found { alike += 1 }
             }

@@ -37,6 +37,10 @@ final class ReplicaState {
     var acknowledgedAt: Int64 = 0
     /// The offset up to which it has been given the stream, or is to be given it once it has its snapshot.
     var given: Int64 = 0
+    /// Another connection has come from the same place since this one was last heard of: it is the same replica, unless it speaks again.
+    var isSuperseded = false
+    /// What it acknowledges is a copy of its own.
+    var isCounted: Bool { phase == .online && !isSuperseded }
     /// Whether bytes of the stream wait until its snapshot is over.
     var isHolding: Bool { !wantsSnapshotOnly && (phase == .receiving || phase == .settling) }
 
@@ -109,7 +113,7 @@ final class Replication {
     /// Replicas that receive the stream and have acknowledged something lately (`min-replicas-max-lag`).
     var goodReplicas: Int {
         let limit = now - Int64(server.configuration.minReplicasMaxLag) * 1000
-        return replicas.count { $0.replica!.phase == .online && (server.configuration.minReplicasMaxLag == 0 || $0.replica!.acknowledgedAt >= limit) }
+        return replicas.count { $0.replica!.isCounted && (server.configuration.minReplicasMaxLag == 0 || $0.replica!.acknowledgedAt >= limit) }
     }
 
     // MARK: the stream
