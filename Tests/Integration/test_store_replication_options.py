@@ -124,6 +124,22 @@ def test_a_replica_that_takes_nothing_is_given_up_for_the_others(vigie_store):
     stalled.close()
 
 
+def test_a_replica_that_is_silent_after_its_snapshot_is_given_up_in_time(vigie_store):
+    """One that loads says so with empty lines, and has all the time that it needs."""
+    master = vigie_store(repl_timeout=1)
+    with PlayedReplica(master.port) as silent, PlayedReplica(master.port) as loading:
+        for replica in (silent, loading):
+            replica.synchronise()
+        ends = time.monotonic() + 4
+        while time.monotonic() < ends:
+            loading.client.send_raw(b"\n")
+            time.sleep(0.2)
+        assert master.info("replication")["connected_slaves"] == "1"
+        assert "Disconnecting timedout replica (after its snapshot)" in master.log_text()
+        loading.acknowledge()
+        wait_until(lambda: "state=online" in master.info("replication").get("slave0", ""), 5)
+
+
 def test_sync_files_can_be_removed(vigie_store):
     master = vigie_store(repl_diskless_sync="no", rdb_del_sync_files="yes")
     master.call("SET", "k", "v")

@@ -36,6 +36,7 @@ extension Replication {
                 if value.isWord("psync2") { replica.understandsPSYNC2 = true }
             } else if option.isWord("rdb-only") {
                 guard let flag = value.integer else { return call.notAnInteger() }
+                guard flag == 0 || flag == 1 else { return call.reply.error("ERR value is out of range, value must between 0 and 1") }
                 replica.wantsSnapshotOnly = flag == 1
             } else if option.isWord("rdb-filter-only") {
                 // What is named is all that is wanted; nothing named, nothing.

@@ -256,6 +256,9 @@ final class Replication {
             case .online where replica.acknowledgedAt < limit && !replica.wantsSnapshotOnly && !replica.isOld:
                 server.logger.warning("Disconnecting timedout replica (streaming sync): \(name(of: client))")
                 client.connection.close()
+            case .settling where replica.acknowledgedAt < limit && !replica.isOld && isSilent(client):
+                server.logger.warning("Disconnecting timedout replica (after its snapshot): \(name(of: client))")
+                client.connection.close()
             case .waiting:
                 // An empty line tells the replica that its master is alive.
                 client.output.append("\n")
@@ -268,6 +271,11 @@ final class Replication {
         continueFailover()
         serveWaiting()
         link?.cron()
+    }
+
+    /// Nothing has come from a replica for `repl-timeout`, not even the empty lines of one that loads its snapshot.
+    private func isSilent(_ client: Client) -> Bool {
+        server.loop.wallMilliseconds - client.lastInteraction > Int64(server.configuration.replicationTimeout) * 1000
     }
 
     /// A client has gone: it may have been a replica, or our master.
