@@ -169,6 +169,8 @@ public final class Connection: EventSource {
 
     public func setNoDelay(_ on: Bool) { transport.setNoDelay(on) }
     public func setKeepAlive(idleSeconds: Int) { transport.setKeepAlive(idleSeconds: idleSeconds) }
+    /// Nothing that is sent gets through at present, and the kernel repeats it at growing intervals.
+    public var isRepeating: Bool { currentPhase == .open && transport.isRepeating }
 
     /// Stops calling `connectionReceived`; what is in `input` stays there, and the kernel's buffer fills: back pressure.
     public func pauseReading() { isReadingPaused = true }

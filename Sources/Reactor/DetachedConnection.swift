@@ -20,4 +20,5 @@ private final class NoTransport: Transport {
     func close(reset: Bool) {}
     func setNoDelay(_ on: Bool) {}
     func setKeepAlive(idleSeconds: Int) {}
+    var isRepeating: Bool { false }
 }

@@ -45,6 +45,13 @@ final class SocketTransport: Transport {
 
     func setNoDelay(_ on: Bool) { setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, on ? 1 : 0) }
 
+    var isRepeating: Bool {
+        // The head of struct tcp_info (linux/tcp.h): state, ca_state, retransmits, probes, ...; the kernel gives as much as is asked for.
+        var head: (state: UInt8, congestion: UInt8, retransmits: UInt8, probes: UInt8) = (0, 0, 0, 0)
+        var length = socklen_t(MemoryLayout.size(ofValue: head))
+        return getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &head, &length) == 0 && head.retransmits > 0
+    }
+
     func setKeepAlive(idleSeconds: Int) {
         setOption(descriptor, SOL_SOCKET, SO_KEEPALIVE, idleSeconds > 0 ? 1 : 0)
         guard idleSeconds > 0 else { return }

@@ -16,6 +16,8 @@ public protocol Transport: AnyObject {
     func setNoDelay(_ on: Bool)
     /// Probes an idle peer after `idleSeconds`; 0 switches it off (SO_KEEPALIVE).
     func setKeepAlive(idleSeconds: Int)
+    /// What was sent last has had to be repeated, and nobody has acknowledged it yet: the kernel waits twice as long before each repetition.
+    var isRepeating: Bool { get }
     /// The descriptor behind it, for the log and CLIENT LIST; -1 for none.
     var descriptor: Int32 { get }
 }

@@ -539,6 +539,18 @@ def test_a_demoted_master_tells_those_who_wait(ours):
         assert ours.master.call("DBSIZE") == other.call("DBSIZE")
 
 
+def test_a_transaction_that_demotes_the_master_does_not_leave_its_write_visible(ours):
+    ours.call("SET", "k", "old")
+    with ours.raw() as client, ours.raw() as reader:
+        ours.freeze()
+        for words in (("MULTI",), ("SET", "k", "new"), ("REPLICAOF", "127.0.0.1", ours.replica.port)):
+            client.call(*words)
+        assert client.call("EXEC").startswith(WRITE)
+        assert reader.call("GET", "k").startswith(READ)
+        assert reader.call("GET", "other") == b"$-1\r\n"
+        ours.thaw()
+
+
 def test_switching_it_off_lets_everything_out(ours):
     ours.call("CONFIG", "SET", "notify-keyspace-events", "KA")
     listener = subscriber(ours, "__key*")

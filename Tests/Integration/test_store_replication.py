@@ -305,3 +305,33 @@ def test_a_snapshot_without_history_names_none(vigie_store, processes):
 def restarted_port(server):
     server.stop()
     return server.port
+
+
+@pytest.mark.parametrize("kind", ["vigie", "redis"])
+def test_a_master_that_steps_down_in_a_transaction_leaves_none_open(store_of, kind):
+    """Its replicas would wait for an EXEC that never comes, queueing all that follows."""
+    other = store_of("vigie")()
+    master = store_of("vigie")()
+    replica = store_of(kind)(replicaof=("127.0.0.1", master.port)).wait_replica_online()
+    with master.raw() as client:
+        for words in (("MULTI",), ("SET", "before", "1"), ("REPLICAOF", "127.0.0.1", other.port), ("EXEC",)):
+            client.call(*words)
+    assert master.call("ROLE")[0] == b"slave"
+    master.call("REPLICAOF", "NO", "ONE")
+    master.call("SET", "after", "2")
+    wait_until(lambda: replica.call("GET", "after") == b"2", 10, "the replica going on")
+    same_contents(master, replica)
+    offsets_meet(master, replica)
+
+
+def test_a_replica_that_is_promoted_in_a_transaction_passes_on_a_whole_one(store_of):
+    master = store_of("vigie")()
+    replica = store_of("vigie")(replicaof=("127.0.0.1", master.port), replica_read_only="no").wait_replica_online()
+    below = store_of("vigie")(replicaof=("127.0.0.1", replica.port)).wait_replica_online()
+    with replica.raw() as client:
+        for words in (("MULTI",), ("SET", "before", "1"), ("REPLICAOF", "NO", "ONE"), ("SET", "after", "2"), ("EXEC",)):
+            reply = client.call(*words)
+    assert reply == b"*3\r\n+OK\r\n+OK\r\n+OK\r\n"
+    wait_until(lambda: below.call("GET", "after") == b"2", 10)
+    offsets_meet(replica, below)
+    assert below.info("stats")["unexpected_error_replies"] == "0"

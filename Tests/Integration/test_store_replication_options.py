@@ -124,6 +124,22 @@ def test_a_replica_that_takes_nothing_is_given_up_for_the_others(vigie_store):
     stalled.close()
 
 
+def test_a_replica_that_is_silent_after_its_snapshot_is_given_up_in_time(vigie_store):
+    """One that loads says so with empty lines, and has all the time that it needs."""
+    master = vigie_store(repl_timeout=1)
+    with PlayedReplica(master.port) as silent, PlayedReplica(master.port) as loading:
+        for replica in (silent, loading):
+            replica.synchronise()
+        ends = time.monotonic() + 4
+        while time.monotonic() < ends:
+            loading.client.send_raw(b"\n")
+            time.sleep(0.2)
+        assert master.info("replication")["connected_slaves"] == "1"
+        assert "Disconnecting timedout replica (after its snapshot)" in master.log_text()
+        loading.acknowledge()
+        wait_until(lambda: "state=online" in master.info("replication").get("slave0", ""), 5)
+
+
 def test_sync_files_can_be_removed(vigie_store):
     master = vigie_store(repl_diskless_sync="no", rdb_del_sync_files="yes")
     master.call("SET", "k", "v")
@@ -229,6 +245,23 @@ def test_a_writable_replica(vigie_store, redis_server):
         wait_until(lambda: replica.call("GET", "theirs") == b"2", 5)
         assert master.call("EXISTS", "own") == 0
         assert key(replica, "slave_read_only") == "0"
+
+
+def test_a_writable_replica_writes_over_what_has_expired(vigie_store, redis_server):
+    """A key whose time is over is not there for a reader, and a writer begins anew."""
+    seen = []
+    for make in (redis_server, vigie_store):
+        master = make()
+        replica = make(replicaof=("127.0.0.1", master.port), replica_read_only="no").wait_replica_online()
+        with replica.raw() as client:
+            for words in (("SET", "n", "7", "PX", "30"), ("RPUSH", "l", "a"), ("PEXPIRE", "l", "30")):
+                client.call(*words)
+            time.sleep(0.1)
+            replies = [client.value(*words) for words in (
+                ("GET", "n"), ("INCR", "n"), ("GET", "n"), ("TTL", "n"), ("APPEND", "n", "x"), ("GET", "n"),
+                ("RPUSH", "l", "b"), ("LRANGE", "l", "0", "-1"), ("TTL", "l"), ("DEL", "n", "l"), ("DBSIZE",))]
+        seen.append(replies)
+    assert seen[0] == seen[1]
 
 
 def test_writes_need_replicas_that_keep_up(vigie_store, redis_server):

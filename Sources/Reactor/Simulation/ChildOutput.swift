@@ -42,4 +42,5 @@ final class ChildOutput: Transport {
     func close(reset: Bool) {}
     func setNoDelay(_ on: Bool) {}
     func setKeepAlive(idleSeconds: Int) {}
+    var isRepeating: Bool { false }
 }

@@ -109,6 +109,7 @@ final class SimulatedTransport: Transport {
 
     var descriptor: Int32 { Int32(truncatingIfNeeded: number) }
     func setNoDelay(_ on: Bool) {}
+    var isRepeating: Bool { retries > 0 }
 
     // MARK: connecting
 

@@ -272,6 +272,8 @@ extension StoreServer {
         call.reply.bulk(String(next))
         call.reply.array(names.count)
         for name in names { call.reply.bulk(name) }
+        // On a replica the master's keys stay until it says that they go.
+        if replication.isReplica { dead.removeAll() }
         for key in dead { _ = key.withUnsafeBytes { lookupForWrite(call.db, Argument($0)) } }
     }
 

@@ -33,7 +33,7 @@ extension StoreServer {
     func lookupForWrite(_ db: Database, _ key: Argument, touches: Bool = true) -> Database.Position? {
         guard let position = db.find(key) else { return nil }
         let entry = Entry(position.element)
-        if entry.hasExpiry, isExpired(db, entry, position) { return nil }
+        if entry.hasExpiry, isExpired(db, entry, position, isForWrite: true) { return nil }
         if touches { db.touch(entry) }
         return position
     }
@@ -49,12 +49,15 @@ extension StoreServer {
     }
 
     /// Whether the entry's time is over. On a master it is removed then, and replicas are told.
-    private func isExpired(_ db: Database, _ entry: Entry, _ position: Database.Position) -> Bool {
+    private func isExpired(_ db: Database, _ entry: Entry, _ position: Database.Position, isForWrite: Bool = false) -> Bool {
         guard entry.expiry <= db.now else { return false }
         if gate.contains(.loading) { return false }
         if replication.isReplica {
-            // The master decides when a key goes; until then its own stream still finds it.
-            return !isApplyingMasterStream
+            // The master decides when a key goes; until then its own stream still finds it. A client of a replica that takes writes puts
+            // something else in its place.
+            if isApplyingMasterStream { return false }
+            if isForWrite, !configuration.isReplicaReadOnly { expire(db, position) }
+            return true
         }
         expire(db, position)
         return true

@@ -102,7 +102,9 @@ final class Confirmation {
             resume(client)
         }
         ending == .switchedOff ? deliverMessages(upTo: .max) : dropMessages()
-        // Our data may show what the new master has never had, until we have its data or it has told that it has ours.
+        // Our data may show what the new master has never had, until we have its data or it has told that it has ours. It was a command of
+        // a transaction's that ended it where something has been changed and not settled: the reply to EXEC still has to be replaced for it.
+        if ending == .demoted { noteChanges(at: server.replication.offset) }
         if ending == .demoted, isBehind { server.gate.insert(.doubtful) } else { forget() }
     }
 
@@ -167,6 +169,12 @@ final class Confirmation {
 
     /// What has been collected ends, in the stream, here.
     func settleChanges(at offset: Int64) {
+        noteChanges(at: offset)
+        forgetChanges()
+    }
+
+    private func noteChanges(at offset: Int64) {
+        guard hasChanges else { return }
         let confirmed = state.pointee.confirmed
         // What is not passed on (DEBUG POPULATE) leaves the stream where it is.
         if offset > confirmed {
@@ -179,7 +187,6 @@ final class Confirmation {
             state.pointee.last = offset
             server.replication.wantsAcknowledgements = true
         }
-        forgetChanges()
     }
 
     /// What no command of a client's has changed or said (eviction, expiry, a migration's end); before the stream is handed out.
@@ -241,7 +248,7 @@ final class Confirmation {
             var alike = 0
             for client in server.replication.replicas {
                 let replica = client.replica!
-                guard replica.phase == .online, !replica.wantsNoData, !replica.wantsSnapshotOnly, replica.acknowledgedOffset < bound else { continue }
+                guard replica.isCounted, !replica.wantsNoData, !replica.wantsSnapshotOnly, replica.acknowledgedOffset < bound else { continue }
                 if replica.acknowledgedOffset > found { (found, alike) = (replica.acknowledgedOffset, 1) }
                 else if replica.acknowledgedOffset == found { alike += 1 }
             }

@@ -32,6 +32,7 @@ final class MasterLink: ConnectionHandler {
     private var hasAnswered = false
     private var attemptBegan: Int64 = 0
     private var lastConnectMilliseconds: Int64?
+    private var address: SocketAddress?
     private var lastLine: Int64 = 0
     private var logsAttempt = true
 
@@ -51,6 +52,10 @@ final class MasterLink: ConnectionHandler {
     var transferRead: Int64 = 0
     /// Milliseconds since 1970.
     var transferBegan: Int64 = 0
+
+    /// Knocks at the master's door while nothing gets through on the link.
+    private var probe: MasterProbe?
+    private var rate = StreamRate()
 
     /// The client in whose name the master's commands are applied.
     var client: Client?
@@ -101,26 +106,30 @@ final class MasterLink: ConnectionHandler {
     }
 
     private func connect(to address: SocketAddress) {
+        self.address = address
         phase = .connecting
         let now = server.loop.now.milliseconds
         lastInteraction = now
         attemptBegan = now
-        // A source of the other family cannot reach the master.
-        let source = SocketAddress(numeric: server.configuration.bindSource, port: 0).flatMap { $0.host.contains(":") == address.host.contains(":") ? $0 : nil }
-        let connection = server.loop.connect(to: address, from: source, timeout: connectTimeout, handler: self)
+        let connection = server.loop.connect(to: address, from: source(for: address), timeout: connectTimeout, handler: self)
         connection.role = "link to the master"
         connection.traffic = server.traffic.master
         self.connection = connection
+    }
+
+    /// `bind-source-addr`; a source of the other family cannot reach the master.
+    private func source(for address: SocketAddress) -> SocketAddress? {
+        SocketAddress(numeric: server.configuration.bindSource, port: 0).flatMap { $0.host.contains(":") == address.host.contains(":") ? $0 : nil }
     }
 
     /// How long one attempt may take. The kernel repeats what a cut network has swallowed after one second, then two, then four: a master
     /// that was quick to answer before is asked anew long before that, so that the network's return is noticed at once.
     private var connectTimeout: Duration {
         let whole = Duration.seconds(server.configuration.replicationTimeout)
-        guard let lastConnectMilliseconds, connectFailures % MasterLink.patientEvery != 0 else { return whole }
+        guard let lastConnectMilliseconds, (connectFailures + 1) % MasterLink.patientEvery != 0 else { return whole }
         return min(whole, .milliseconds(max(MasterLink.connectLeast, 10 * lastConnectMilliseconds)))
     }
-    private static let connectLeast: Int64 = 60
+    private static let connectLeast: Int64 = 40
     /// The way to the master may have become longer: every so many attempts wait as long as it takes.
     private static let patientEvery = 64
 
@@ -150,6 +159,7 @@ final class MasterLink: ConnectionHandler {
     func close() {
         isClosed = true
         if let retry { server.loop.cancel(retry) }
+        endProbe()
         connection?.close()
         dropTransfer()
     }
@@ -157,6 +167,7 @@ final class MasterLink: ConnectionHandler {
     func connectionClosed(_ connection: Connection, _ reason: CloseReason) {
         guard self.connection === connection else { return }
         self.connection = nil
+        endProbe()
         if phase == .online {
             downSince = server.loop.now.milliseconds
             server.logger.warning("Connection with master lost.")
@@ -176,23 +187,27 @@ final class MasterLink: ConnectionHandler {
         if !isClosed { rest() }
     }
 
-    /// Tries again soon: at once after a link that worked, twenty times a second while nobody answers, and ever more slowly, once a second
-    /// at the least, where somebody answers and the handshake fails.
+    /// Tries again soon: at once after a link that worked, every `connectLeast` milliseconds while nobody answers, and ever more slowly, once
+    /// a second at the least, where somebody answers and the handshake fails.
     private func rest() {
         guard !isClosed, retry == nil else { return }
         phase = .resting
-        let delay = connectFailures > 0 ? MasterLink.connectPause : min(1000, 20 << min(failures, 6))
+        let pause = max(MasterLink.connectPause, MasterLink.connectLeast - (server.loop.now.milliseconds - attemptBegan))
+        let delay = connectFailures > 0 ? pause : failures == 0 ? 1 : min(1000, 20 << min(failures - 1, 6))
         if connectFailures == 0 { failures += 1 }
         retry = server.loop.schedule(after: .milliseconds(delay), label: "connect to the master") { [unowned self] in connect() }
     }
-    private static let connectPause = 50
+    private static let connectPause: Int64 = 5
 
     func cron() {
         let now = server.loop.now.milliseconds
         guard connection != nil else { return }
-        // A Redis sends nothing before an acknowledgement that comes after it has reaped its snapshot's child: until something
-        // comes, say it every time.
-        if phase == .online, !hasReceivedStream || now - lastAcknowledgement >= 1000 { acknowledge() }
+        if phase == .online {
+            // A Redis sends nothing before an acknowledgement that comes after it has reaped its snapshot's child: until something
+            // comes, say it every time. Where nothing comes any more it is also what shows whether the way is still there.
+            if !hasReceivedStream || now - lastInteraction >= MasterLink.silence || now - lastAcknowledgement >= 1000 { acknowledge() }
+            watchTheWay()
+        }
         // While a snapshot is loaded the master must see that we live.
         if isTransferring, now - lastAcknowledgement >= 1000 {
             lastAcknowledgement = now
@@ -203,6 +218,39 @@ final class MasterLink: ConnectionHandler {
             server.logger.warning("MASTER timeout: no data nor PING received...")
             connection?.close()
         }
+    }
+
+    private static let silence: Int64 = 100
+
+    // MARK: a way that swallows everything
+
+    /// While what we send is repeated and repeated, tries whether a new connection gets through: the kernel, which waits as long again before
+    /// each repetition, may notice the network's return as late as the network was away.
+    private func watchTheWay() {
+        guard let connection, let address else { return }
+        guard connection.isRepeating else {
+            rate.add(server.replication.stream.end)
+            return endProbe()
+        }
+        guard probe == nil else { return }
+        let timeout = max(MasterLink.connectLeast, 10 * (lastConnectMilliseconds ?? 0))
+        probe = MasterProbe(loop: server.loop, address: address, source: source(for: address), timeout: timeout) { [unowned self] in wayIsBack() }
+    }
+
+    /// The master can be reached. A link that still gets nothing through is replaced, unless more may have been missed than a master
+    /// remembers: then what stands in its output would be lost by that, and the whole data set would be sent for it.
+    private func wayIsBack() {
+        guard let connection, connection.isRepeating else { return endProbe() }
+        let silent = server.loop.now.milliseconds - lastInteraction
+        // The master's backlog is taken to be as large as our own would be, and half of it to be on the safe side.
+        guard rate.bytes(in: silent) < Int64(server.configuration.backlogSize / 2) else { return }
+        server.logger.notice("The network to the MASTER is back after \(silent) ms of silence: reconnecting, for the old connection has not noticed")
+        connection.close(reset: true)
+    }
+
+    private func endProbe() {
+        probe?.end()
+        probe = nil
     }
 
     // MARK: receiving
@@ -274,6 +322,7 @@ final class MasterLink: ConnectionHandler {
                 replication.failoverAccepted()
                 server.logger.notice("Full resync from master: \(id):\(offset)")
                 history = (id, offset)
+                rate = StreamRate()
                 transferTotal = -1
                 transferRead = 0
                 phase = .transferring

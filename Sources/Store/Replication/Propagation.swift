@@ -93,6 +93,12 @@ extension StoreServer {
         feedEverybody(db, "EXEC")
     }
 
+    /// Ends what has been passed on of the transaction under way, for the server is about to change its role: its replicas, and the file, take
+    /// the part up to here for the whole.
+    func cutPropagatedTransaction() {
+        if propagation.hasOpenTransaction { closePropagatedTransaction(databases[max(0, replication.stream.selected)]) }
+    }
+
     /// Lends byte arrays as arguments.
     func withArguments(_ command: [[UInt8]], _ body: (UnsafeMutablePointer<Argument>, Int) -> Void) {
         let block = UnsafeMutablePointer<UInt8>.allocate(capacity: command.reduce(1) { $0 + $1.count })

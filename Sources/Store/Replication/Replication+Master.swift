@@ -36,6 +36,7 @@ extension Replication {
                 if value.isWord("psync2") { replica.understandsPSYNC2 = true }
             } else if option.isWord("rdb-only") {
                 guard let flag = value.integer else { return call.notAnInteger() }
+                guard flag == 0 || flag == 1 else { return call.reply.error("ERR value is out of range, value must between 0 and 1") }
                 replica.wantsSnapshotOnly = flag == 1
             } else if option.isWord("rdb-filter-only") {
                 // What is named is all that is wanted; nothing named, nothing.
@@ -63,7 +64,9 @@ extension Replication {
             server.logger.notice("Synchronization with replica \(name(of: client)) succeeded")
         }
         guard replica.phase == .online else { return }
-        replica.acknowledgedOffset = max(replica.acknowledgedOffset, offset)
+        replica.isSuperseded = false
+        // Nobody has what has not been written yet.
+        replica.acknowledgedOffset = max(replica.acknowledgedOffset, min(offset, stream.end))
         replica.acknowledgedAt = server.loop.now.milliseconds
         if server.gate.contains(.confirming) { server.confirmation.replicaAcknowledged() }
         if let synced { replica.syncedOffset = max(replica.syncedOffset, synced) }
@@ -76,7 +79,7 @@ extension Replication {
     func lagging(behind offset: Int64) -> [Client] {
         replicas.filter { client in
             let replica = client.replica!
-            return replica.phase == .online && !replica.wantsSnapshotOnly && replica.acknowledgedOffset < offset
+            return replica.isCounted && !replica.wantsSnapshotOnly && replica.acknowledgedOffset < offset
         }
     }
 
@@ -127,6 +130,8 @@ extension Replication {
         client.connection.traffic = server.traffic.replicas
         client.connection.setNoDelay(!server.configuration.delaysReplicaPackets)
         client.replica!.phase = phase
+        // A replica that comes back may have left a connection behind that has not noticed: that must not count as a second copy.
+        for other in replicas where client.replica!.listeningPort != 0 && address(of: other) == address(of: client) { other.replica!.isSuperseded = true }
         replicas.append(client)
         server.applyOutputLimit(client)
     }

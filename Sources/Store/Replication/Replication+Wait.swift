@@ -3,7 +3,7 @@ import RESP
 /// WAIT and WAITAOF: clients that want to know how far their writes have come.
 extension Replication {
     func acknowledged(_ offset: Int64) -> Int {
-        replicas.count { $0.replica!.phase == .online && $0.replica!.acknowledgedOffset >= offset }
+        replicas.count { $0.replica!.isCounted && $0.replica!.acknowledgedOffset >= offset }
     }
 
     func wait(_ call: borrowing Call) {
@@ -49,7 +49,7 @@ extension Replication {
 
     /// Whether our append-only file has this offset on the disk (0 or 1), and how many replicas' have.
     private func onDisk(_ offset: Int64) -> (here: Int, there: Int) {
-        let there = replicas.count { $0.replica!.phase == .online && $0.replica!.syncedOffset >= offset && $0.replica!.syncedOffset > 0 }
+        let there = replicas.count { $0.replica!.isCounted && $0.replica!.syncedOffset >= offset && $0.replica!.syncedOffset > 0 }
         return (server.appendOnlyFile.syncedOffset.map { $0 >= offset ? 1 : 0 } ?? 0, there)
     }
 

@@ -37,6 +37,10 @@ final class ReplicaState {
     var acknowledgedAt: Int64 = 0
     /// The offset up to which it has been given the stream, or is to be given it once it has its snapshot.
     var given: Int64 = 0
+    /// Another connection has come from the same place since this one was last heard of: it is the same replica, unless it speaks again.
+    var isSuperseded = false
+    /// What it acknowledges is a copy of its own.
+    var isCounted: Bool { phase == .online && !isSuperseded }
     /// Whether bytes of the stream wait until its snapshot is over.
     var isHolding: Bool { !wantsSnapshotOnly && (phase == .receiving || phase == .settling) }
 
@@ -109,7 +113,7 @@ final class Replication {
     /// Replicas that receive the stream and have acknowledged something lately (`min-replicas-max-lag`).
     var goodReplicas: Int {
         let limit = now - Int64(server.configuration.minReplicasMaxLag) * 1000
-        return replicas.count { $0.replica!.phase == .online && (server.configuration.minReplicasMaxLag == 0 || $0.replica!.acknowledgedAt >= limit) }
+        return replicas.count { $0.replica!.isCounted && (server.configuration.minReplicasMaxLag == 0 || $0.replica!.acknowledgedAt >= limit) }
     }
 
     // MARK: the stream
@@ -252,6 +256,9 @@ final class Replication {
             case .online where replica.acknowledgedAt < limit && !replica.wantsSnapshotOnly && !replica.isOld:
                 server.logger.warning("Disconnecting timedout replica (streaming sync): \(name(of: client))")
                 client.connection.close()
+            case .settling where replica.acknowledgedAt < limit && !replica.isOld && isSilent(client):
+                server.logger.warning("Disconnecting timedout replica (after its snapshot): \(name(of: client))")
+                client.connection.close()
             case .waiting:
                 // An empty line tells the replica that its master is alive.
                 client.output.append("\n")
@@ -264,6 +271,11 @@ final class Replication {
         continueFailover()
         serveWaiting()
         link?.cron()
+    }
+
+    /// Nothing has come from a replica for `repl-timeout`, not even the empty lines of one that loads its snapshot.
+    private func isSilent(_ client: Client) -> Bool {
+        server.loop.wallMilliseconds - client.lastInteraction > Int64(server.configuration.replicationTimeout) * 1000
     }
 
     /// A client has gone: it may have been a replica, or our master.
@@ -287,6 +299,7 @@ final class Replication {
     /// Follows a master.
     func follow(host: String, port: UInt16) {
         let wasMaster = !isReplica
+        server.cutPropagatedTransaction()
         server.configuration.replicaOf = (host, port)
         link?.close()
         link = nil
@@ -312,6 +325,7 @@ final class Replication {
     /// Becomes a master.
     func promote() {
         guard isReplica else { return }
+        server.cutPropagatedTransaction()
         link?.close()
         link = nil
         server.configuration.replicaOf = nil

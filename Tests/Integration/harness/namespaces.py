@@ -58,6 +58,13 @@ class Network:
     def plug_cable(self, name):
         _run("ip", "-n", self.switch, "link", "set", self.hosts[name][1], "up")
 
+    def swallow(self, name):
+        """Drops all that a host sends and is sent; no interface loses its carrier."""
+        _run("bridge", "-n", self.switch, "link", "set", "dev", self.hosts[name][1], "state", "0")
+
+    def let_pass(self, name):
+        _run("bridge", "-n", self.switch, "link", "set", "dev", self.hosts[name][1], "state", "3")
+
     def addresses(self, name, device="eth0"):
         """The IPv4 addresses of a host's interface, as "address/prefix"."""
         shown = _run("ip", "-n", self.namespace(name), "-j", "-4", "address", "show", "dev", device).stdout
