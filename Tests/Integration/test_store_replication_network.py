@@ -15,7 +15,7 @@ from harness import RawClient, wait_until
 from test_store_replication_faults import OPTIONS, Writer
 
 MASTER, REPLICA = "10.79.0.1", "10.79.0.2"
-# Seconds. Far less than the kernel alone needs: after a cut of 3.3 s it tries again 2.9 s later. `make bench BENCH=replication` measures.
+# Seconds. Far less than the kernel alone needs: after a cut of 3.3 s it tries again 2.9 s later.
 SOON = 1.0
 
 
