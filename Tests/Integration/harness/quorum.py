@@ -10,8 +10,9 @@ PASSWORD = "7xJtpLugAyu6hgPbuB3hX4R"
 class Quorum:
     """`stores[0]` is the master at first. `sentinel_of` and `store_of` map "vigie" and "redis" to factories."""
 
+    # A Redis Sentinel sends its first PING to a new master a second after the switch, and at 1000 counts that second as silence.
     def __init__(self, store_of, sentinel_of, stores=("redis",) * 3, sentinels=("vigie",) * 3, quorum=2,
-                 down_after=1000, failover_timeout=10000, extra=""):
+                 down_after=1500, failover_timeout=10000, extra=""):
         self.store_of, self.kinds, self.sentinel_kinds = store_of, stores, sentinels
         self.stores = [store_of(stores[0])(password=PASSWORD)]
         for kind in stores[1:]:
