@@ -343,3 +343,15 @@ def test_info_has_the_fields_of_redis_in_its_order(vigie_store, redis_server):
                  key(fresh, "master_link_down_since_seconds"), fresh.call("ROLE")[4])
         seen[name] = syncing, both, down, never
     assert seen["ours"] == seen["real"]
+
+
+def test_a_replica_that_loads_says_since_when(vigie_store):
+    """Seconds since 1970, whatever clock the link itself goes by."""
+    master = vigie_store(repl_diskless_sync="yes", enable_debug_command="yes", rdbcompression="no")
+    master.call("DEBUG", "POPULATE", "200000", "k", "500")
+    replica = vigie_store(repl_diskless_load="swapdb")
+    began = int(time.time())
+    replica.call("REPLICAOF", "127.0.0.1", master.port)
+    wait_until(lambda: key(replica, "master_sync_in_progress") == "1", 10, every=0.002)
+    told = wait_until(lambda: replica.info("persistence").get("loading_start_time"), 10, every=0.002)
+    assert began - 1 <= int(told) <= began + 15

@@ -30,7 +30,7 @@ extension MasterLink {
         } else {
             return fail("Bad protocol from MASTER, the first byte is not '$' (we received '\(line.prefix(64))'), are you sure the host and port are right?")
         }
-        transferBegan = lastInteraction
+        transferBegan = server.loop.wallMilliseconds
         let toDisk = !loadsDirectly
         server.logger.notice("MASTER <-> REPLICA sync: receiving \(mark == nil ? "\(transferTotal) bytes" : "streamed RDB") from master to \(toDisk ? "disk" : "parser")")
         guard toDisk else {

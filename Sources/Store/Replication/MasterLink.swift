@@ -36,9 +36,9 @@ final class MasterLink: ConnectionHandler {
     private var lastLine: Int64 = 0
     private var logsAttempt = true
 
-    /// Milliseconds since 1970 of the master's last sign of life.
+    /// Milliseconds of the monotonic clock of the master's last sign of life.
     private(set) var lastInteraction: Int64 = 0
-    /// Milliseconds since 1970; 0 when it was never up.
+    /// Milliseconds of the monotonic clock; 0 when it was never up.
     var downSince: Int64 = 0
     var lastAcknowledgement: Int64 = 0
     /// Something of the stream has come since the link is up.

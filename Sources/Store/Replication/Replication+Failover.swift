@@ -14,7 +14,7 @@ struct Failover {
     var state = State.none
     /// The replica that is to take over; nil for whichever has everything first.
     var target: (host: String, port: UInt16)?
-    /// Milliseconds since 1970; 0 for no end.
+    /// Milliseconds of the monotonic clock; 0 for no end.
     var deadline: Int64 = 0
     /// When the time is over the target takes over although it lacks something.
     var isForced = false

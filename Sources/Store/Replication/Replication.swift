@@ -33,7 +33,7 @@ final class ReplicaState {
     var acknowledgedOffset: Int64 = 0
     /// How far its append-only file is on its disk; it says so when it has one (REPLCONF ACK ... FACK).
     var syncedOffset: Int64 = 0
-    /// Milliseconds since 1970.
+    /// Milliseconds of the monotonic clock.
     var acknowledgedAt: Int64 = 0
     /// The offset up to which it has been given the stream, or is to be given it once it has its snapshot.
     var given: Int64 = 0
